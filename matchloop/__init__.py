@@ -1,0 +1,1 @@
+"""What two matchloop deployables must agree on, and nothing else."""

@@ -1,0 +1,30 @@
+"""Use cases: one direction of recommendation each, declared in TOML."""
+
+from matchloop.usecase.load import UseCases, load_use_cases
+from matchloop.usecase.model import (
+    DislikeReason,
+    Event,
+    FeatureType,
+    FieldMatch,
+    Method,
+    Popularity,
+    RankingRules,
+    Tier,
+    Tiers,
+    UseCase,
+)
+
+__all__ = [
+    "DislikeReason",
+    "Event",
+    "FeatureType",
+    "FieldMatch",
+    "Method",
+    "Popularity",
+    "RankingRules",
+    "Tier",
+    "Tiers",
+    "UseCase",
+    "UseCases",
+    "load_use_cases",
+]
