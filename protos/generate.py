@@ -13,7 +13,11 @@ PROTOS = ROOT / "protos"
 def generate(target: Path) -> list[Path]:
     """Write stubs and type stubs under `target`; return them, relative to it, in order."""
     files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
-    outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    outputs = [
+        "--mypy_opt=quiet",
+        "--mypy_grpc_opt=quiet",
+        *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
+    ]
     plugins = [
         f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
         for name in ("mypy", "mypy_grpc")
