@@ -5,5 +5,5 @@ from matchloop.errors import Reason
 
 
 def test_reasons_equal_the_protos_enum() -> None:
-    promised = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()} - {"UNSPECIFIED"}
+    promised = {value.name.removeprefix("ERROR_REASON_") for value in ErrorReason.DESCRIPTOR.values} - {"UNSPECIFIED"}
     assert {str(reason) for reason in Reason} == promised
