@@ -5,5 +5,5 @@ from matchloop.errors import Reason
 
 
 def test_reasons_equal_the_protos_enum() -> None:
-    promised = {value.name.removeprefix("ERROR_REASON_") for value in ErrorReason.DESCRIPTOR.values} - {"UNSPECIFIED"}
-    assert {str(reason) for reason in Reason} == promised
+    promised = {value.name.removeprefix("ERROR_REASON_") for value in ErrorReason.DESCRIPTOR.values}
+    assert {str(reason) for reason in Reason} == promised - {"UNSPECIFIED"}
