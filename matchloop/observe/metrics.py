@@ -1,0 +1,133 @@
+"""Every metric of the system in one table: the body of `Metrics`.
+
+A deployable makes one `Metrics` and hands it to who needs it; importing this module registers nothing.
+Labels are closed or user-configured sets (services, methods, use cases, reasons): never ids of entities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Latency buckets, seconds; the promised bounds (1 ms, 50 ms) are edges."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec(Generic[M]):
+    """One row of the table.
+
+    On the class `Metrics` the attribute is this row; on an instance it is the prometheus metric.
+
+    Parameters
+    ----------
+    kind
+        The prometheus_client class.
+    name
+        Full name; a counter is exposed with ``_total`` behind it.
+    help
+        What one unit means, for the dashboard's reader.
+    labels
+        Label names, in the order `labels()` takes them.
+    """
+
+    kind: type[M]
+    name: str
+    help: str
+    labels: tuple[str, ...]
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> MetricSpec[M]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> M: ...
+    def __get__(self, instance: object | None, owner: type) -> MetricSpec[M] | M:
+        if instance is None:
+            return self
+        raise AttributeError(f"{owner.__name__}() was not called")
+
+    def build(self, registry: CollectorRegistry) -> M:
+        """Make the metric on `registry`."""
+        extra: dict[str, Any] = {"buckets": SECONDS} if issubclass(self.kind, Histogram) else {}
+        return self.kind(self.name, self.help, self.labels, registry=registry, **extra)
+
+
+def _counter(name: str, help_: str, *labels: str) -> MetricSpec[Counter]:
+    return MetricSpec(Counter, f"matchloop_{name}", help_, labels)
+
+
+def _gauge(name: str, help_: str, *labels: str) -> MetricSpec[Gauge]:
+    return MetricSpec(Gauge, f"matchloop_{name}", help_, labels)
+
+
+def _seconds(name: str, help_: str, *labels: str) -> MetricSpec[Histogram]:
+    return MetricSpec(Histogram, f"matchloop_{name}_seconds", help_, labels)
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Parameters
+    ----------
+    registry
+        Where they are registered; a registry of its own when None, so that several services (tests, the
+        laptop) can live in one process.
+    """
+
+    grpc_requests = _counter("grpc_requests", "Answered calls.", "service", "method", "code")
+    grpc_latency = _seconds("grpc_request", "Arrival to answer, queueing included.", "service", "method")
+    grpc_in_flight = _gauge("grpc_in_flight", "Calls accepted and not yet answered.")
+    unexpected_errors = _counter("unexpected_errors", "Bugs: answered INTERNAL.", "service", "method")
+    flush_failures = _counter("flush_failures", "Shutdown steps that failed.", "step")
+
+    upstream_failures = _counter(
+        "upstream_failures", "Calls to another service that failed.", "upstream", "reason"
+    )
+    candidates = _counter("candidates", "Candidates returned.", "use_case", "method")
+    method_skips = _counter("method_skips", "Retrieval methods passed over.", "use_case", "method", "reason")
+    degraded = _counter("degraded", "Replies given without a part.", "use_case", "part")
+    stage_latency = _seconds("stage", "Time of one stage of a call.", "stage")
+    recommendations = _counter("recommendations", "Lists recommended.", "use_case", "tier")
+    unranked = _counter("unranked", "Lists with reranked = false.", "use_case", "reason")
+
+    spool_depth = _gauge("spool_depth", "Sessions waiting on disk for the store.")
+    spool_dropped = _counter("spool_dropped", "Sessions lost because the spool was full.")
+    mirror_entities = _gauge("mirror_entities", "Entities in the catalogue mirror.", "kind")
+    mirror_lag = _gauge("mirror_lag_seconds", "Time since the mirror last caught up with the store.")
+
+    release_info = _gauge("release_info", "1 for the release that serves.", "use_case", "release")
+    release_age = _gauge("release_age_seconds", "Age of the release that serves.", "use_case")
+    release_refused = _counter("release_refused", "Releases fetched and refused.", "use_case", "reason")
+    release_poll_failures = _counter("release_poll_failures", "Registry polls that failed.", "use_case")
+
+    sessions = _counter("sessions", "Sessions stored.", "use_case", "source")
+    interactions = _counter("interactions", "Interactions stored.", "use_case", "event_type", "source")
+    dislikes = _counter("dislikes", "Dislikes stored.", "use_case", "reason")
+    erasures = _counter("erasures", "Entities erased.", "kind")
+
+    retraining_runs = _counter("retraining_runs", "Retraining runs ended.", "use_case", "outcome")
+    gate_verdicts = _counter("gate_verdicts", "Release gates judged.", "use_case", "gate", "verdict")
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        for attribute, spec in self._rows():
+            setattr(self, attribute, spec.build(self.registry))
+
+    @classmethod
+    def _rows(cls) -> Iterator[tuple[str, MetricSpec[Any]]]:
+        return ((name, row) for name, row in vars(cls).items() if isinstance(row, MetricSpec))
+
+    @classmethod
+    def table(cls) -> tuple[MetricSpec[Any], ...]:
+        """Return every row, in the order written."""
+        return tuple(row for _, row in cls._rows())
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the value of the sample `name` with exactly these labels; 0.0 when it never moved."""
+        return self.registry.get_sample_value(name, labels) or 0.0

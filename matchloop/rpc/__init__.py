@@ -1,0 +1,1 @@
+"""Between domain code and the wire: servers, channels, errors, deadlines, validation, conversion."""

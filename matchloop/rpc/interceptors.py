@@ -1,0 +1,202 @@
+"""What happens around every unary call: request id, deadline, admission, error mapping, metrics.
+
+One interceptor does all of it; what can be computed once per method is: this is on the path of every request.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from matchloop.errors import DeadlinePassed, MatchloopError, Overloaded
+from matchloop.observe import logs
+from matchloop.rpc import deadline
+from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, internal_status, to_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from matchloop.observe.metrics import Metrics
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Behaviour = Callable[[Any, Any], Any]
+    Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    Interceptor = grpc.ServerInterceptor
+
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+NO_DEADLINE_SECONDS = 366 * 86400.0
+"""gRPC tells "no deadline" as one that lies centuries ahead; more than this means none."""
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_arrived: ContextVar[float] = ContextVar("matchloop_arrived")
+_log = logs.get_logger()
+
+
+class CountingPool(ThreadPoolExecutor):
+    """A thread pool that knows how many calls it has accepted and not finished: `load`, queued ones too."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        super().__init__(threads, thread_name_prefix=name)
+        self._unfinished: set[Future[Any]] = set()
+
+    @property
+    def load(self) -> int:
+        """Calls accepted and not finished."""
+        return len(self._unfinished)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Accept a call."""
+        future = super().submit(fn, *args, **kwargs)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrapped:
+    """The handlers that stand in for one method's own."""
+
+    original: Behaviour
+    serve: Handler
+    refuse: Handler
+
+
+class CallInterceptor(Interceptor):
+    """The one server interceptor.
+
+    Parameters
+    ----------
+    metrics
+        Counts calls by code, times them from arrival (queueing included), counts bugs.
+    pool
+        The server's pool; calls that come while its load is at `most` are answered Overloaded at once.
+    most
+        Calls accepted at a time.
+    aside
+        A small pool for what must be answered however busy `pool` is: refusals and health checks.
+    default_deadline
+        Seconds for a call whose caller set no deadline.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        pool: CountingPool,
+        most: int,
+        aside: ThreadPoolExecutor,
+        default_deadline: float = deadline.DEFAULT_DEADLINE,
+    ) -> None:
+        self._metrics = metrics
+        self._pool = pool
+        self._most = most
+        self._aside = aside
+        self._default_deadline = default_deadline
+        self._wrapped: dict[str, _Wrapped] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Choose the handler of one call; streams and unknown methods keep their own."""
+        handler = continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None or wrapped.original is not handler.unary_unary:
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        _arrived.set(time.perf_counter())
+        if self._pool.load >= self._most and method != HEALTH_CHECK:
+            return wrapped.refuse
+        return wrapped.serve
+
+    def _wrap(self, method: str, handler: Handler) -> _Wrapped:
+        assert handler.unary_unary is not None
+        serve = self._around(method, handler.unary_unary)
+        refuse = self._around(method, _refuse)
+        refuse.experimental_thread_pool = self._aside  # type: ignore[attr-defined]  # read by grpc's server
+        if method == HEALTH_CHECK:
+            serve.experimental_thread_pool = self._aside  # type: ignore[attr-defined]
+
+        def same_wire(behaviour: Behaviour) -> Handler:
+            return grpc.unary_unary_rpc_method_handler(
+                behaviour, handler.request_deserializer, handler.response_serializer
+            )
+
+        return _Wrapped(handler.unary_unary, same_wire(serve), same_wire(refuse))
+
+    def _around(self, method: str, behaviour: Behaviour) -> Behaviour:
+        service, _, name = method.lstrip("/").partition("/")
+        count_ok = self._metrics.grpc_requests.labels(service, name, "OK").inc
+        observe = self._metrics.grpc_latency.labels(service, name).observe
+        clock = time.perf_counter
+
+        def called(request: Any, context: Any) -> Any:
+            request_id = _request_id(context)
+            logs.request_id.set(request_id)
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            try:
+                self._begin_deadline(context)
+                response = behaviour(request, context)
+            except Exception as error:  # noqa: BLE001 - the outermost boundary: everything becomes a status
+                observe(clock() - _arrived.get())
+                self._fail(service, name, error, context)
+            observe(clock() - _arrived.get())
+            own = context.code()
+            if own is None:
+                count_ok()
+            else:
+                self._metrics.grpc_requests.labels(service, name, own.name).inc()
+            return response
+
+        return called
+
+    def _begin_deadline(self, context: Any) -> None:
+        left = context.time_remaining()
+        if left is None or left > NO_DEADLINE_SECONDS:
+            left = self._default_deadline
+        elif left <= 0.0:
+            raise DeadlinePassed("the deadline passed before the call was begun")
+        deadline.begin(left)
+
+    def _fail(self, service: str, name: str, error: Exception, context: Any) -> NoReturn:
+        """Answer `error` as a status; what the servicer aborted itself goes through as it is."""
+        own = context.code()
+        if own is not None and type(error) is Exception and not error.args:
+            self._metrics.grpc_requests.labels(service, name, own.name).inc()
+            raise error
+        status = self._status_of(service, name, error)
+        self._metrics.grpc_requests.labels(service, name, status.code.name).inc()
+        context.abort_with_status(status)
+        raise AssertionError("abort_with_status returned")  # pragma: no cover
+
+    def _status_of(self, service: str, name: str, error: Exception) -> WireStatus:
+        request_id = logs.request_id.get() or ""
+        if isinstance(error, MatchloopError):
+            return to_status(error, request_id=request_id)
+        self._metrics.unexpected_errors.labels(service, name).inc()
+        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exc_info=error)
+        return internal_status(request_id=request_id)
+
+
+def _refuse(_request: Any, _context: Any) -> NoReturn:
+    raise Overloaded("as many calls as this server takes are in flight; retry later")
+
+
+def _request_id(context: Any) -> str:
+    """Return the caller's request id if it is printable ASCII of at most 128 characters, else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)

@@ -1,0 +1,74 @@
+"""What every server takes from its environment."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from matchloop.errors import InvalidInput, Violation
+
+S = TypeVar("S", bound=BaseSettings)
+
+LOOPBACK = "127.0.0.1"
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class ServerSettings(BaseSettings):
+    """Settings of one server; a service subclasses it and names its prefix.
+
+    ::
+
+        class FeedbackSettings(ServerSettings):
+            model_config = SettingsConfigDict(env_prefix="FEEDBACK_", env_ignore_empty=True, frozen=True)
+
+    Read it with `read_settings`, which tells every problem at once.
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    host: str = Field(LOOPBACK, min_length=1, description="Address to listen on; a pod sets 0.0.0.0.")
+    port: int = Field(0, ge=0, le=65535, description="0 takes a free port.")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="None: no exporter; 0: a free port.")
+    threads: int = Field(16, ge=1, le=512, description="Calls worked on at a time.")
+    max_concurrent: int = Field(64, ge=1, le=10_000, description="Calls accepted at a time, queued ones too.")
+    grace_seconds: float = Field(10.0, ge=0.0, le=600.0, description="Longest drain after SIGTERM.")
+    linger_seconds: float = Field(
+        0.0,
+        ge=0.0,
+        le=60.0,
+        description="Time between NOT_SERVING and refusing calls, for balancers to notice.",
+    )
+    default_deadline_seconds: float = Field(10.0, gt=0.0, le=600.0, description="For callers that set none.")
+    max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=1024, le=256 * 1024 * 1024)
+    reuse_port: bool = Field(default=False, description="SO_REUSEPORT: several processes share the port.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="after")
+    def _threads_fit(self) -> Self:
+        if self.max_concurrent < self.threads:
+            raise ValueError(f"max_concurrent ({self.max_concurrent}) is less than threads ({self.threads})")
+        return self
+
+
+def read_settings(kind: type[S], **overrides: Any) -> S:
+    """Build settings from the environment, `overrides` first.
+
+    Raises
+    ------
+    InvalidInput
+        Naming every faulty variable, each with what it was and what it should be.
+    """
+    try:
+        return kind(**overrides)
+    except ValidationError as error:
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        violations = [
+            Violation(
+                (prefix + "__".join(str(part) for part in fault["loc"])).upper() or kind.__name__,
+                f"{fault['msg']}, not {fault['input']!r}" if fault["loc"] else fault["msg"],
+            )
+            for fault in error.errors(include_url=False)
+        ]
+    raise InvalidInput.of(violations)
