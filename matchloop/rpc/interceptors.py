@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from matchloop.errors import DeadlinePassed, MatchloopError, Overloaded
+from matchloop.errors import DeadlinePassed, MatchloopError, NotImplementedYet, Overloaded
 from matchloop.observe import logs
 from matchloop.rpc import deadline
 from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, internal_status, to_status
@@ -185,8 +186,12 @@ class CallInterceptor(Interceptor):
         request_id = logs.request_id.get() or ""
         if isinstance(error, MatchloopError):
             return to_status(error, request_id=request_id)
+        if isinstance(error, NotImplementedError):  # what the generated base class raises
+            return to_status(NotImplementedYet(f"{name} is not implemented yet"), request_id=request_id)
         self._metrics.unexpected_errors.labels(service, name).inc()
-        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exc_info=error)
+        # Formatted here: a formatter that shows local variables would show the request.
+        told = "".join(traceback.format_exception(error))
+        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exception=told)
         return internal_status(request_id=request_id)
 
 

@@ -8,11 +8,13 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -208,7 +210,7 @@ class Server:
             flush()
         except Exception:  # noqa: BLE001 - a step that fails must not keep the others from running
             self.metrics.flush_failures.labels(step).inc()
-            _log.exception("flush_failed", step=step)
+            _log.error("flush_failed", step=step, exception=traceback.format_exc())
             return False
         return True
 
@@ -223,6 +225,8 @@ class Server:
         ``services``, ``pid``. More signals during the drain change nothing. A handler that outlives the grace
         is abandoned: the process then ends at once with code 1, for no thread can be killed.
         """
+        if not structlog.is_configured():
+            logs.configure_logging(self.settings.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.request_stop())
         self.start()

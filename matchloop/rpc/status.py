@@ -6,6 +6,7 @@ On the wire an error is a `google.rpc.Status` in the trailing metadata: ErrorInf
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,6 +42,8 @@ REQUEST_ID_KEY = "x-request-id"
 MAX_MESSAGE_BYTES = 1024
 MAX_VIOLATION_BYTES = 5 * 1024
 """Bounds that keep a status under the 8 KiB of metadata that every gRPC client accepts by default."""
+
+_FIRST_INDEX = re.compile(r"([^\[]*)\[([0-9]{1,9})\](.*)")
 
 LEFT_OUT_KEY = "violations_left_out"
 
@@ -88,11 +91,13 @@ def to_status(error: MatchloopError, *, request_id: str | None = None) -> WireSt
     Returns
     -------
     WireStatus
-        Violations in request order, as many as fit in `MAX_VIOLATION_BYTES`; when some do not, the
-        ErrorInfo's metadata says how many under ``violations_left_out``.
+        Violations in request order, one by one if they fit in `MAX_VIOLATION_BYTES`, else merged (`merge`).
+        What does not fit even so is counted in the ErrorInfo's metadata under ``violations_left_out``.
     """
     code = code_of(error)
     bad_request, left_out = _bad_request(error.violations)
+    if left_out:
+        bad_request, left_out = _bad_request(merge(error.violations))
     info = error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN)
     if left_out:
         info.metadata[LEFT_OUT_KEY] = str(left_out)
@@ -127,6 +132,37 @@ def _bad_request(violations: Sequence[Violation]) -> tuple[error_details_pb2.Bad
             return bad_request, len(violations) - index
         bad_request.field_violations.append(entry)
     return bad_request, 0
+
+
+def merge(violations: Sequence[Violation]) -> list[Violation]:
+    """Merge violations that differ in the first index of their path alone.
+
+    ``interactions[0].item_id``, ``interactions[1].item_id`` and ``interactions[4].item_id``, with one
+    description, become ``interactions[0-1,4].item_id``: a batch of 500 with one mistake is told in one line.
+    """
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for violation in violations:
+        before, index, after = _split_index(violation.field)
+        groups.setdefault((before, after, violation.description), []).extend(index)
+    return [
+        Violation(f"{before}[{_ranges(indices)}]{after}" if indices else before, description)
+        for (before, after, description), indices in groups.items()
+    ]
+
+
+def _split_index(field: str) -> tuple[str, list[int], str]:
+    found = _FIRST_INDEX.fullmatch(field)
+    return (found[1], [int(found[2])], found[3]) if found else (field, [], "")
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for index in sorted(set(indices)):
+        if runs and runs[-1][1] == index - 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def _cut(message: str) -> str:
