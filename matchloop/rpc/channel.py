@@ -25,17 +25,22 @@ MAX_METADATA_BYTES = 64 * 1024
 KEEPALIVE_SECONDS = 30
 
 
-def service_config(idempotent: Sequence[str], *, attempts: int = 3) -> str:
+def service_config(idempotent: Sequence[str], *, attempts: int = 3, watch_health: bool = False) -> str:
     """Return the gRPC service config: round robin, and retries for `idempotent` methods alone.
 
     Parameters
     ----------
     idempotent
         Methods whose contract says that a repeat does no harm, as ``package.Service/Method`` or, for a whole
-        service, ``package.Service``. They are retried on UNAVAILABLE only: retrying RESOURCE_EXHAUSTED or
-        DEADLINE_EXCEEDED would add load where there is too much.
+        service, ``package.Service``. They are retried on UNAVAILABLE and on CANCELLED (what a server that
+        shuts down answers to calls it had received and not begun), not on RESOURCE_EXHAUSTED or
+        DEADLINE_EXCEEDED: that would add load where there is too much.
     attempts
         Calls made at most, 2 to 5; back-off from 20 ms, doubled up to 200 ms, jittered by gRPC.
+
+    watch_health
+        Leave an address as soon as its health says NOT_SERVING. For targets of several addresses: a server
+        that shuts down then loses no call, retried or not.
 
     Raises
     ------
@@ -55,9 +60,11 @@ def service_config(idempotent: Sequence[str], *, attempts: int = 3) -> str:
         "initialBackoff": "0.02s",
         "maxBackoff": "0.2s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if watch_health:
+        config["healthCheckConfig"] = {"serviceName": ""}
     if names:
         config["methodConfig"] = [{"name": names, "retryPolicy": retry}]
         config["retryThrottling"] = {"maxTokens": 20, "tokenRatio": 0.1}
@@ -69,6 +76,7 @@ def open_channel(
     *,
     idempotent: Sequence[str] = (),
     attempts: int = 3,
+    watch_health: bool = False,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.Channel:
     """Open a channel; it connects with the first call, and again by itself after a fault.
@@ -78,7 +86,7 @@ def open_channel(
     address
         gRPC target: ``host:port``, ``dns:///name:port`` (all addresses, round robin),
         ``ipv4:a:p,b:p``.
-    idempotent, attempts
+    idempotent, attempts, watch_health
         As for `service_config`.
     max_message_bytes
         Bound on messages either way.
@@ -89,7 +97,7 @@ def open_channel(
         To be closed by the caller.
     """
     options: list[tuple[str, object]] = [
-        ("grpc.service_config", service_config(idempotent, attempts=attempts)),
+        ("grpc.service_config", service_config(idempotent, attempts=attempts, watch_health=watch_health)),
         ("grpc.enable_retries", 1),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.max_receive_message_length", max_message_bytes),

@@ -35,10 +35,7 @@ class ServerSettings(BaseSettings):
     max_concurrent: int = Field(64, ge=1, le=10_000, description="Calls accepted at a time, queued ones too.")
     grace_seconds: float = Field(10.0, ge=0.0, le=600.0, description="Longest drain after SIGTERM.")
     linger_seconds: float = Field(
-        0.0,
-        ge=0.0,
-        le=60.0,
-        description="Time between NOT_SERVING and refusing calls, for balancers to notice.",
+        0.25, ge=0.0, le=60.0, description="From NOT_SERVING to refusing calls: for clients to notice."
     )
     default_deadline_seconds: float = Field(10.0, gt=0.0, le=600.0, description="For callers that set none.")
     max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=1024, le=256 * 1024 * 1024)

@@ -194,7 +194,7 @@ _BY_CODE: dict[grpc.StatusCode, type[MatchloopError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
-    grpc.StatusCode.CANCELLED: DeadlinePassed,
+    grpc.StatusCode.CANCELLED: Unavailable,  # nobody here cancels: the other side went away
     grpc.StatusCode.UNIMPLEMENTED: NotImplementedYet,
 }
 _BY_REASON: dict[Reason, type[MatchloopError]] = {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matchloop.entities import MAX_ID_LENGTH
 from matchloop.errors import InvalidInput, Violation
@@ -125,7 +125,7 @@ class Violations:
             self.add(field, f"{said} is not one of {', '.join(sorted(allowed))}")
         return value
 
-    def enum(self, field: str, value: int, name_of: Callable[[int], str]) -> int:
+    def enum(self, field: str, value: int, name_of: Callable[[Any], str]) -> int:
         """Check a closed enum: known, not UNSPECIFIED (zero); `name_of` is the generated ``Enum.Name``."""
         if value == 0:
             self.add(field, "is required")
