@@ -84,6 +84,8 @@ class CallInterceptor(Interceptor):
         Calls accepted at a time.
     aside
         A small pool for what must be answered however busy `pool` is: refusals and health checks.
+    streams
+        A small pool for streams (reflection), which may idle for as long as their client likes.
     default_deadline
         Seconds for a call whose caller set no deadline.
     """
@@ -95,12 +97,14 @@ class CallInterceptor(Interceptor):
         pool: CountingPool,
         most: int,
         aside: ThreadPoolExecutor,
+        streams: ThreadPoolExecutor,
         default_deadline: float = deadline.DEFAULT_DEADLINE,
     ) -> None:
         self._metrics = metrics
         self._pool = pool
         self._most = most
         self._aside = aside
+        self._streams = streams
         self._default_deadline = default_deadline
         self._wrapped: dict[str, _Wrapped] = {}
 
@@ -109,10 +113,10 @@ class CallInterceptor(Interceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Choose the handler of one call; streams and unknown methods keep their own."""
+        """Choose the handler of one call; streams and unknown methods have no more than their own."""
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
-            return handler
+            return self._stream(handler)
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None or wrapped.original is not handler.unary_unary:
@@ -121,6 +125,19 @@ class CallInterceptor(Interceptor):
         if self._pool.load >= self._most and method != HEALTH_CHECK:
             return wrapped.refuse
         return wrapped.serve
+
+    def _stream(self, handler: Handler | None) -> Handler | None:
+        if handler is None or handler.stream_stream is None:
+            return handler
+        inner = handler.stream_stream
+
+        def called(requests: Any, context: Any) -> Any:
+            return inner(requests, context)
+
+        called.experimental_thread_pool = self._streams  # type: ignore[attr-defined]  # as in `_wrap`
+        return grpc.stream_stream_rpc_method_handler(
+            called, handler.request_deserializer, handler.response_serializer
+        )
 
     def _wrap(self, method: str, handler: Handler) -> _Wrapped:
         assert handler.unary_unary is not None

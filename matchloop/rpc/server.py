@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 REFUSALS_AT_A_TIME = 64
 """Calls over the limit that are answered with details; over these, gRPC itself refuses without."""
 
+DRAIN_POLL_SECONDS = 0.02
+LAST_BYTES_SECONDS = 0.25
+"""Time for the last replies to leave before what is still open is cut."""
+
 _log = logs.get_logger()
 
 
@@ -94,6 +98,7 @@ class Server:
         self._port: int | None = None
         self._pool = CountingPool(settings.threads, "rpc")
         self._aside = ThreadPoolExecutor(2, thread_name_prefix="rpc-aside")
+        self._streams = ThreadPoolExecutor(4, thread_name_prefix="rpc-streams")
         self.metrics.grpc_in_flight.set_function(lambda: self._pool.load)
         self._health = health.HealthServicer()
         self._health_lock = threading.Lock()
@@ -106,6 +111,7 @@ class Server:
             pool=self._pool,
             most=settings.max_concurrent,
             aside=self._aside,
+            streams=self._streams,
             default_deadline=settings.default_deadline_seconds,
         )
         server = grpc.server(
@@ -196,14 +202,22 @@ class Server:
         self._health.enter_graceful_shutdown()
         if self._port is not None and self.settings.linger_seconds:
             threading.Event().wait(self.settings.linger_seconds)
-        self._grpc.stop(self.settings.grace_seconds).wait()
+        self._drain()
         failed = sum(not self._flush(step, flush) for step, flush in self._flushes)
-        self._pool.shutdown(wait=False)
-        self._aside.shutdown(wait=False)
+        for pool in (self._pool, self._aside, self._streams):
+            pool.shutdown(wait=False)
         if self._exporter is not None:
             self._exporter.stop()
         _log.info("stopped", address=self.settings.host, unfinished=self.in_flight, failed_steps=failed)
         return int(failed > 0)
+
+    def _drain(self) -> None:
+        """Refuse new calls, wait for those in flight; streams that idle do not hold up the end."""
+        stopped = self._grpc.stop(self.settings.grace_seconds)
+        while self._pool.load and not stopped.wait(DRAIN_POLL_SECONDS):
+            pass
+        if not stopped.wait(LAST_BYTES_SECONDS):
+            self._grpc.stop(None)
 
     def _flush(self, step: str, flush: Callable[[], None]) -> bool:
         try:

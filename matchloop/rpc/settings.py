@@ -21,7 +21,7 @@ class ServerSettings(BaseSettings):
     ::
 
         class FeedbackSettings(ServerSettings):
-            model_config = SettingsConfigDict(env_prefix="FEEDBACK_", env_ignore_empty=True, frozen=True)
+            model_config = SettingsConfigDict(env_prefix="FEEDBACK_")
 
     Read it with `read_settings`, which tells every problem at once.
     """

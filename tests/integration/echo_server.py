@@ -24,7 +24,7 @@ NAME = "matchloop.catalog.v1.CatalogService"
 
 
 class EchoSettings(ServerSettings):
-    model_config = SettingsConfigDict(env_prefix="ECHO_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ECHO_")
 
 
 class Echo(pb_grpc.CatalogServiceServicer):

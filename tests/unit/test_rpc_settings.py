@@ -10,7 +10,7 @@ from matchloop.rpc.settings import ServerSettings, read_settings
 
 
 class EchoSettings(ServerSettings):
-    model_config = SettingsConfigDict(env_prefix="ECHO_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ECHO_")
     upstream_address: str
 
 
