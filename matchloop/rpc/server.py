@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import queue
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -91,7 +92,8 @@ class Server:
         self._names = tuple(service.name for service in services)
         self._ready = dict.fromkeys(self._names, serving)
         self._flushes: list[tuple[str, Callable[[], None]]] = []
-        self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stop_reader, self._stop_writer = socket.socketpair()
+        self._stop_writer.setblocking(False)  # noqa: FBT003
         self._stop_lock = threading.Lock()
         self._exit_code: int | None = None
         self._exporter: Exporter | None = None
@@ -208,6 +210,8 @@ class Server:
             pool.shutdown(wait=False)
         if self._exporter is not None:
             self._exporter.stop()
+        self._stop_reader.close()
+        self._stop_writer.close()
         _log.info("stopped", address=self.settings.host, unfinished=self.in_flight, failed_steps=failed)
         return int(failed > 0)
 
@@ -229,8 +233,9 @@ class Server:
         return True
 
     def request_stop(self) -> None:
-        """Make `run` stop; safe from any thread and from signal handlers."""
-        self._stop_requests.put(None)
+        """Make `run` stop; safe from any thread, before `run` too."""
+        with contextlib.suppress(OSError):  # full: asked often enough; closed: stopped already
+            self._stop_writer.send(b"x")
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, from the main thread; returns the exit code.
@@ -242,7 +247,9 @@ class Server:
         if not structlog.is_configured():
             logs.configure_logging(self.settings.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.request_stop())
+            signal.signal(number, lambda *_: None)
+        # The C-level handler writes here whatever Python waits for: no signal falls between two instructions.
+        signal.set_wakeup_fd(self._stop_writer.fileno(), warn_on_full_buffer=False)
         self.start()
         ready = {
             "event": "ready",
@@ -254,7 +261,8 @@ class Server:
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         _log.info("ready", address=self.address, metrics_port=self.metrics_port)
-        self._stop_requests.get()
+        self._stop_reader.recv(1)
+        signal.set_wakeup_fd(-1)
         code = self.stop()
         if self.in_flight:
             _log.error("handlers_abandoned", count=self.in_flight)
