@@ -1,0 +1,20 @@
+"""Releases: manifest, golden requests, registry, and the slot a service reads them from."""
+
+from matchloop.release.golden import GoldenCase, check_golden, write_golden
+from matchloop.release.manifest import Manifest, SnapshotReference, verify
+from matchloop.release.mlflow_registry import MlflowRegistry
+from matchloop.release.registry import CHALLENGER, CHAMPION, RegisteredRelease, Registry
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "GoldenCase",
+    "Manifest",
+    "MlflowRegistry",
+    "RegisteredRelease",
+    "Registry",
+    "SnapshotReference",
+    "check_golden",
+    "verify",
+    "write_golden",
+]
