@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from matchloop.errors import MatchloopError, ReleaseRefused
+from matchloop.errors import ReleaseRefused
 from matchloop.release.manifest import Manifest, verify
 
 if TYPE_CHECKING:
@@ -152,8 +152,3 @@ def _verified(folder: Path, registered: RegisteredRelease) -> Path:
             f"release {manifest.release} of {manifest.use_case}"
         )
     return folder
-
-
-def release_fault(error: Exception) -> str:
-    """Return the reason to count a fault under: a MatchloopError's own, else INTERNAL."""
-    return str(error.reason) if isinstance(error, MatchloopError) else "INTERNAL"

@@ -43,12 +43,13 @@ candidates are what is left when nothing better was found, hence at most 0.5.
 
 def sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 1 / (1 + exp(−x)), any shape; x is cut to ±60, so nothing overflows."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -60.0, 60.0))), dtype=np.float32)
+    bounded = np.minimum(np.maximum(x, -60.0), 60.0)
+    return np.asarray(1.0 / (1.0 + np.exp(-bounded)), dtype=np.float32)
 
 
 def logit(p: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return log(p / (1 − p)), any shape; p is cut to [floor, 1 − floor] first."""
-    p = np.clip(p, SCORE_FLOOR, 1.0 - SCORE_FLOOR)
+    p = np.minimum(np.maximum(p, SCORE_FLOOR), 1.0 - SCORE_FLOOR)
     return np.asarray(np.log(p / (1.0 - p)), dtype=np.float32)
 
 
@@ -99,7 +100,8 @@ def _apply(
 ) -> NDArray[np.float32]:
     platt = calibration.get(method) or DEFAULT_PLATT[method]
     scaled = np.asarray(platt.slope * evidence(method, scores) + platt.intercept, dtype=np.float32)
-    return np.clip(sigmoid(scaled), SCORE_FLOOR, 1.0 - SCORE_FLOOR)
+    bounded = np.minimum(np.maximum(sigmoid(scaled), SCORE_FLOOR), 1.0 - SCORE_FLOOR)
+    return np.asarray(bounded, dtype=np.float32)
 
 
 def fit_platt(

@@ -5,20 +5,17 @@ A release's ``ranker/`` folder holds two files.
 ``ranker.onnx``
     One input ``features`` float32 (n, F), one output ``adjustment`` float32 (n,) or (n, 1), n dynamic.
 ``ranker.json``
-    A `RankerSpec`: feature names, schema fingerprint, calibration by method, and the network's layers.
-
-Both hold the same network; the release's golden requests prove that they agree.
+    A `RankerSpec`: use case, feature names in column order, schema fingerprint, calibration by method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from matchloop.errors import ReleaseRefused, SchemaMismatch
 from matchloop.release.golden import GoldenCase
@@ -40,7 +37,9 @@ ONNX_OUTPUT = "adjustment"
 PART = "ranker"
 
 ByDiversity = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
-"""From the n candidates' present diversity, (n,), to their scores, (n,), all else as it was."""
+"""From the n candidates' present diversity, (n,), to what orders them, (n,), all else as it was.
+
+`Scorer.final` turns the result into scores."""
 
 
 class Scorer(Protocol):
@@ -57,20 +56,8 @@ class Scorer(Protocol):
     def by_diversity(self, features: NDArray[np.float32]) -> ByDiversity:
         """Fix all features of (n, F) but diversity, whose column's content is ignored."""
 
-
-class Layer(BaseModel):
-    """One linear layer: y = weight · x + bias, weight (out, in), bias (out,), as in torch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weight: tuple[tuple[float, ...], ...]
-    bias: tuple[float, ...]
-
-    @model_validator(mode="after")
-    def _check_shape(self) -> Layer:
-        if len(self.weight) != len(self.bias) or len({len(row) for row in self.weight}) != 1:
-            raise ValueError("weight must be (out, in) and bias (out,)")
-        return self
+    def final(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn what orders candidates into their final scores, any shape; rises with `raw`."""
 
 
 class RankerSpec(BaseModel):
@@ -82,9 +69,6 @@ class RankerSpec(BaseModel):
         What the ranker was trained for: use case id, columns in order, `UseCase.schema_fingerprint`.
     calibration
         Platt parameters by method; methods left out have the default.
-    layers
-        The network of ``ranker.onnx`` (dropout gone, any input scaling folded into the first layer),
-        ReLU between them, one output.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,17 +77,6 @@ class RankerSpec(BaseModel):
     features: tuple[str, ...]
     fingerprint: str
     calibration: dict[Method, Platt] = Field(default_factory=dict)
-    layers: tuple[Layer, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _check_widths(self) -> RankerSpec:
-        widths = [len(self.features), *(len(layer.bias) for layer in self.layers)]
-        for (width, _), layer in zip(pairwise(widths), self.layers, strict=True):
-            if len(layer.weight[0]) != width:
-                raise ValueError(f"a layer takes {len(layer.weight[0])} inputs where {width} come in")
-        if widths[-1] != 1:
-            raise ValueError(f"the last layer has {widths[-1]} outputs, not 1")
-        return self
 
     def write(self, folder: Path) -> Path:
         """Write ``ranker.json`` into `folder` (made if missing) and return its path."""
@@ -130,14 +103,10 @@ class RankerSpec(BaseModel):
 class Ranker:
     """The trained ranker: score = sigmoid(logit(original_score) + network(features)).
 
-    While a list is placed only diversity changes, so the first layer's other inputs are summed once a
-    list; the rest is a few small matrix products, for which numpy needs less time than a call into
-    onnxruntime. `adjustment` runs ``ranker.onnx`` itself; the golden requests compare the two.
-
     Parameters
     ----------
     spec
-        Names, calibration and layers.
+        Names and calibration.
     session
         onnxruntime session on ``ranker.onnx``.
     """
@@ -147,10 +116,6 @@ class Ranker:
     def __init__(self, spec: RankerSpec, session: Any) -> None:
         self.spec = spec
         self._session = session
-        self._layers = [
-            (np.array(layer.weight, dtype=np.float32).T.copy(), np.array(layer.bias, dtype=np.float32))
-            for layer in spec.layers
-        ]
         self._diversity = spec.features.index("diversity")
         self._original = spec.features.index("original_score")
 
@@ -185,38 +150,32 @@ class Ranker:
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score rows with all features given, diversity too: (n, F) float32 to (n,) float32 in [0, 1]."""
-        return self.by_diversity(features)(features[:, self._diversity])
+        return self.final(self.by_diversity(features)(features[:, self._diversity]))
+
+    def final(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return sigmoid(raw), in [0, 1]; see `Scorer`."""
+        return sigmoid(raw)
 
     def by_diversity(self, features: NDArray[np.float32]) -> ByDiversity:
-        """Fix all features of (n, F) but diversity; see `Scorer`."""
-        (first, first_bias), rest = self._layers[0], self._layers[1:]
-        slope = first[self._diversity]  # (hidden,)
-        fixed = features.copy()
-        fixed[:, self._diversity] = 0.0
-        base = fixed @ first + first_bias  # (n, hidden)
+        """Fix all features of (n, F) but diversity, and order by logit; see `Scorer`."""
+        rows = features.copy()
         teacher = logit(features[:, self._original])
 
-        def scores(diversity: NDArray[np.float32]) -> NDArray[np.float32]:
-            hidden = base + diversity[:, None] * slope
-            for weight, bias in rest:
-                np.maximum(hidden, 0.0, out=hidden)
-                hidden = hidden @ weight
-                hidden += bias
-            return sigmoid(hidden[:, 0] + teacher)
+        def raw(diversity: NDArray[np.float32]) -> NDArray[np.float32]:
+            rows[:, self._diversity] = diversity
+            return self.adjustment(rows) + teacher
 
-        return scores
+        return raw
 
     def answer(self, inputs: Mapping[str, Any]) -> Mapping[str, NDArray[np.float32]]:
-        """Answer a golden request by both ways of computing: ``onnx`` and ``numpy``, (n,) scores each."""
-        features = np.asarray(inputs["features"], dtype=np.float32)
-        onnx = sigmoid(self.adjustment(features) + logit(features[:, self._original]))
-        return {"onnx": onnx, "numpy": self.score(features)}
+        """Answer a golden request: ``features`` (n, F) to ``score`` (n,)."""
+        return {"score": self.score(np.asarray(inputs["features"], dtype=np.float32))}
 
     def golden_case(self, rng: np.random.Generator, rows: int = 16) -> GoldenCase:
-        """Return a golden request of `rows` random feature rows, answered by ``ranker.onnx``."""
-        features = rng.random((rows, len(self.spec.features)), dtype=np.float32)
-        onnx = self.answer({"features": features})["onnx"].tolist()
-        return GoldenCase(inputs={"features": features.tolist()}, outputs={"onnx": onnx, "numpy": onnx})
+        """Return a golden request of `rows` random feature rows, with this ranker's answers."""
+        inputs = {"features": rng.random((rows, len(self.spec.features)), dtype=np.float32).tolist()}
+        outputs = {name: values.tolist() for name, values in self.answer(inputs).items()}
+        return GoldenCase(inputs=inputs, outputs=outputs)
 
 
 class RuleScorer:
@@ -242,6 +201,10 @@ class RuleScorer:
         others[self._diversity] = 0.0
         base = features @ others
         return lambda diversity: base + slope * diversity
+
+    def final(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `raw` as it is; see `Scorer`."""
+        return raw
 
 
 def _onnx_session(path: Path) -> Any:
