@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,12 +182,13 @@ class MlflowRegistry:
         with self._lock:
             if self._client is None:
                 quiet_mlflow()
-                from mlflow import MlflowClient
-
                 try:
                     if self._database:
                         self._database.absolute().parent.mkdir(parents=True, exist_ok=True)
-                    self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+                    with warnings.catch_warnings(action="ignore"):  # deprecations of its own
+                        from mlflow import MlflowClient
+
+                        self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 except Exception as error:
                     raise self._unavailable(error) from error
             return self._client

@@ -31,14 +31,17 @@ DEFAULT_PLATT: Mapping[Method, Platt] = {
     Method.CONTENT: Platt(slope=4.0, intercept=-2.0),
     Method.ALS: Platt(slope=4.0, intercept=-2.0),
     Method.TWO_TOWER: Platt(slope=4.0, intercept=-2.0),
-    Method.ENSEMBLE: Platt(slope=80.0, intercept=-2.0),
+    Method.ENSEMBLE: Platt(slope=4.0, intercept=-2.0),
     Method.POPULAR: Platt(slope=2.0, intercept=-2.0),
 }
 """Used for a method that has no fitted calibration: rising, so the order within a method stays.
 
-Ensemble scores are sums of reciprocal ranks (about 0.02 to 0.05), hence the steeper slope; popular
-candidates are what is left when nothing better was found, hence at most 0.5.
+Popular candidates are what is left when nothing better was found, hence at most 0.5.
 """
+
+SQUASH: Mapping[Method, float] = {Method.ENSEMBLE: 1.0 / 30.0, Method.POPULAR: 1.0}
+"""The score that counts as one half, for methods whose scores have no scale of their own: sums of
+weighted reciprocal ranks (about 0.02 to 0.05) and decayed counts."""
 
 
 def sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,12 +59,12 @@ def logit(p: NDArray[np.float32]) -> NDArray[np.float32]:
 def evidence(method: Method, scores: ArrayLike) -> NDArray[np.float32]:
     """Return what a method's Platt parameters are applied to, same shape.
 
-    The retrieval score itself, but for `popular`, whose scores are decayed counts without bound:
-    s / (1 + |s|).
+    The retrieval score s itself; for a method of `SQUASH` s / (|s| + half), which is in (−1, 1).
     """
     raw = np.asarray(scores, dtype=np.float32)
-    if method is Method.POPULAR:
-        return np.asarray(raw / (1.0 + np.abs(raw)), dtype=np.float32)
+    half = SQUASH.get(method)
+    if half is not None:
+        return np.asarray(raw / (half + np.abs(raw)), dtype=np.float32)
     return raw
 
 

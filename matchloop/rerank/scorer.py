@@ -136,7 +136,15 @@ class Ranker:
             or spec.features != FeatureColumns.of(use_case).names
         ):
             raise SchemaMismatch(what=PART, expected=use_case.schema_fingerprint, found=spec.fingerprint)
-        return cls(spec, _onnx_session(folder / ONNX_FILE))
+        session = _onnx_session(folder / ONNX_FILE)
+        inputs = [(entry.name, entry.shape[-1]) for entry in session.get_inputs()]
+        outputs = [entry.name for entry in session.get_outputs()]
+        if inputs != [(ONNX_INPUT, len(spec.features))] or outputs != [ONNX_OUTPUT]:
+            raise ReleaseRefused(
+                f"{PART}/{ONNX_FILE}: inputs {inputs} and outputs {outputs}, instead of "
+                f"{[(ONNX_INPUT, len(spec.features))]} and {[ONNX_OUTPUT]}"
+            )
+        return cls(spec, session)
 
     @property
     def calibration(self) -> Mapping[Method, Platt]:
@@ -182,13 +190,20 @@ class RuleScorer:
     """The use case's rule: a weighted sum of features (0.5 model_score + 0.2 recency + … by default).
 
     Scores are in [0, sum of the weights] for weights of 0 or more.
+
+    Parameters
+    ----------
+    use_case
+        Whose rule.
+    calibration
+        A release's, when its ranker fails; default: `DEFAULT_PLATT`.
     """
 
     learned = False
 
-    def __init__(self, use_case: UseCase) -> None:
+    def __init__(self, use_case: UseCase, calibration: Mapping[Method, Platt] | None = None) -> None:
         columns = FeatureColumns.of(use_case)
-        self.calibration: Mapping[Method, Platt] = {}
+        self.calibration: Mapping[Method, Platt] = calibration or {}
         self._diversity = columns.diversity
         self._weights = np.array(
             [use_case.ranking.rule.get(name, 0.0) for name in columns.names], dtype=np.float32
