@@ -132,7 +132,7 @@ def verify(folder: Path, use_case: UseCase | None) -> Manifest:
     SchemaMismatch
         If the only fault is that it was trained under another schema.
     ReleaseRefused
-        Naming every fault: files missing, extra, of another size or checksum; parts without files;
+        Naming every fault: files missing, extra, links, of another size or checksum; parts without files;
         another use case or schema.
     """
     manifest = Manifest.read(folder)
@@ -159,6 +159,9 @@ def _file_faults(folder: Path, manifest: Manifest) -> list[str]:
     faults = [f"{path}: missing" for path in sorted(manifest.files.keys() - present)]
     faults += [f"{path}: not in the manifest" for path in sorted(present - manifest.files.keys())]
     for path in sorted(present & manifest.files.keys()):
+        if (folder / path).is_symlink():
+            faults.append(f"{path}: is a link")
+            continue
         found, stated = _entry(folder / path), manifest.files[path]
         if found.bytes != stated.bytes:
             faults.append(f"{path}: {found.bytes} bytes instead of {stated.bytes}")

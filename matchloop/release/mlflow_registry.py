@@ -24,11 +24,12 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""Set before MLflow is imported, unless the environment says otherwise: no telemetry, no progress bars,
+"""Set before MLflow is imported, unless the environment says otherwise: no telemetry, progress bars, chatter;
 and an unreachable server is noticed in seconds, since a slot asks again anyway."""
 
 
@@ -36,8 +37,7 @@ def quiet_mlflow() -> None:
     """Silence MLflow: call before its first import. Does not import it."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
 class MlflowRegistry:
@@ -109,7 +109,8 @@ class MlflowRegistry:
     def set_alias(self, use_case: str, alias: str, version: str) -> None:
         """See `Registry`."""
         with self._reached() as client:
-            if not client.search_model_versions(f"name = '{use_case}' and version_number = {version}"):
+            query = f"name = '{use_case}' and version_number = {version}"
+            if not version.isdecimal() or not client.search_model_versions(query):
                 raise NotFound(
                     f"no version {version} of {use_case} is registered", reason=Reason.RELEASE_NOT_FOUND
                 )

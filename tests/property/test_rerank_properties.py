@@ -29,7 +29,7 @@ def draw(seed: int, n: int) -> CandidateList:
     methods = (Method.CONTENT, Method.ALS, Method.POPULAR)
     return CandidateList(
         items=tuple(f"m{i}" for i in range(n)),
-        retrieval_scores=rng.permutation(n).astype(np.float32) / n,
+        retrieval_scores=(rng.permutation(n) / n).astype(np.float32),
         methods=(Method.CONTENT, *(methods[i] for i in rng.integers(0, 3, n - 1))),
         item_features=rng.random((n, len(COLUMNS.item_names)), dtype=np.float32),
         diversity_values=[
@@ -107,7 +107,7 @@ def test_item_features_are_made_item_by_item(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     values = [{"genres": tuple(str(g) for g in rng.integers(0, 5, 2))} for _ in range(n)]
     profile = ValueProfile.of([(value, float(rng.normal())) for value in values])
-    age, views, interactions = rng.exponential(30.0, n), rng.poisson(9.0, n), rng.poisson(3.0, n)
+    age, views, interactions = (rng.exponential(mean, n) for mean in (30.0, 9.0, 3.0))
 
     def facts(rows: list[int]) -> ItemFacts:
         picked = [values[row] for row in rows]

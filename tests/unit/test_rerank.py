@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike, NDArray
 
-from matchloop.entities import Categorical, Entity, EntityId, EntityKey, Kind, Multi, Numeric
+from matchloop.entities import Categorical, Entity, EntityId, EntityKey, FeatureValue, Kind, Multi, Numeric
 from matchloop.errors import InvalidInput, ReleaseRefused, SchemaMismatch
 from matchloop.rerank.calibration import DEFAULT_PLATT, Platt, calibrate, fit_platt, logit, sigmoid
 from matchloop.rerank.features import (
+    DiscreteValues,
     FeatureColumns,
     ItemFacts,
     ValueProfile,
@@ -27,6 +29,10 @@ from matchloop.usecase import Method, UseCase, load_use_cases
 USE_CASES = load_use_cases()
 MEDIA = USE_CASES["user_movie"]
 COLUMNS = FeatureColumns.of(MEDIA)
+
+
+def f32(values: ArrayLike) -> NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
 
 
 def candidates(
@@ -68,7 +74,13 @@ def test_min_max_of_equal_scores_is_one() -> None:
 
 def test_affinity_follows_likes_and_flees_dislikes() -> None:
     profile = ValueProfile.of([({"genres": ("war",)}, 2.0), ({"genres": ("love",)}, -2.0)])
-    items = [{"genres": ("war",)}, {"genres": ("love",)}, {"genres": ("war", "love")}, {"genres": ("x",)}, {}]
+    items: list[DiscreteValues] = [
+        {"genres": ("war",)},
+        {"genres": ("love",)},
+        {"genres": ("war", "love")},
+        {"genres": ("x",)},
+        {},
+    ]
     got = subject_affinity(profile, items)
     np.testing.assert_allclose(got, [np.sqrt(0.5), 0.0, 0.0, 0.0, 0.0], atol=1e-6)
     alone = ValueProfile.of([({"genres": ("war", "love")}, 1.0)])
@@ -85,7 +97,7 @@ def test_a_repeated_value_counts_once() -> None:
 
 
 def test_discrete_features_leave_out_numbers_and_nothing() -> None:
-    features = {
+    features: dict[str, FeatureValue] = {
         "genres": Multi(("a", "b")),
         "series": Categorical("s"),
         "year": Numeric(1.0),
@@ -127,9 +139,9 @@ def test_calibration_is_by_method_with_a_rising_default() -> None:
 
 
 def test_logit_undoes_sigmoid_and_stays_finite() -> None:
-    np.testing.assert_allclose(logit(sigmoid(np.float32([-3.0, 0.0, 3.0]))), [-3.0, 0.0, 3.0], atol=1e-4)
-    assert np.isfinite(logit(np.float32([0.0, 1.0]))).all()
-    assert np.isfinite(sigmoid(np.float32([-1e9, 1e9]))).all()
+    np.testing.assert_allclose(logit(sigmoid(f32([-3.0, 0.0, 3.0]))), [-3.0, 0.0, 3.0], atol=1e-4)
+    assert np.isfinite(logit(f32([0.0, 1.0]))).all()
+    assert np.isfinite(sigmoid(f32([-1e9, 1e9]))).all()
 
 
 def test_platt_finds_the_curve_the_outcomes_came_from() -> None:
@@ -168,7 +180,7 @@ def test_the_rule_places_the_other_genre_second() -> None:
     use_case = MEDIA.model_copy(update={"ranking": ranking})
     given = CandidateList(
         ("a", "b", "c"),
-        np.float32([0.9, 0.8, 0.1]),
+        f32([0.9, 0.8, 0.1]),
         (Method.CONTENT,) * 3,
         np.zeros((3, len(COLUMNS.item_names)), dtype=np.float32),
         [(("war",),), (("war",),), (("love",),)],
@@ -257,12 +269,12 @@ def test_a_network_of_another_width_is_refused(tmp_path: Path) -> None:
 
 def test_candidates_that_do_not_fit_are_all_named() -> None:
     with pytest.raises(InvalidInput) as caught:
-        CandidateList(("a", "a"), np.float32([np.nan]), (Method.ALS,), np.zeros((2, 3), np.float32), [()])
+        CandidateList(("a", "a"), f32([np.nan]), (Method.ALS,), np.zeros((2, 3), np.float32), [()])
     fields = [violation.field for violation in caught.value.violations]
     assert fields == ["retrieval_scores", "methods", "diversity_values", "retrieval_scores", "items"]
     with pytest.raises(InvalidInput, match="shape"):
         place(
-            CandidateList(("a",), np.float32([1.0]), (Method.ALS,), np.zeros((1, 1), np.float32), [()]),
+            CandidateList(("a",), f32([1.0]), (Method.ALS,), np.zeros((1, 1), np.float32), [()]),
             COLUMNS,
             RuleScorer(MEDIA),
         )
