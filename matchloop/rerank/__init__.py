@@ -1,0 +1,1 @@
+"""Ranking: features, the learned scorer and the rule, greedy placement."""
