@@ -184,7 +184,9 @@ def _use_case_problems(layout: Layout, use_cases: Mapping[str, UseCase]) -> Iter
             if found != known_kind:
                 yield Violation(f"{where}.{role}", f"is `{known_kind}` in the use case, not `{found}`")
         if declared.event_type is not None and declared.event_type not in use_case.events:
-            yield Violation(f"{where}.event_type", f"`{declared.id}` has no event type `{declared.event_type}`")
+            yield Violation(
+                f"{where}.event_type", f"`{declared.id}` has no event type `{declared.event_type}`"
+            )
         if declared.event_type is None and layout.events.type is None:
             yield Violation(f"{where}.event_type", "is missing, and [events] names no type column")
 
@@ -199,4 +201,6 @@ def _event_problems(layout: Layout) -> Iterator[Violation]:
     ids = Counter(part.id for part in layout.entities)
     for i, part in enumerate(layout.entities):
         if ids[part.id] > 1:
-            yield Violation(f"{FILE}: entities[{i}].id", f"`{part.id}` names two kinds: events cannot tell them")
+            yield Violation(
+                f"{FILE}: entities[{i}].id", f"`{part.id}` names two kinds: events cannot tell them"
+            )

@@ -66,9 +66,7 @@ def read_dataset(folder: Path, use_cases: Mapping[str, UseCase], *, now: datetim
     faults: list[RowFault] = []
     tables = _open(folder, layout, faults)
     latest = None if now is None else now + AHEAD
-    read = {
-        part.kind: _read_entities(tables[part.file], part, latest=latest) for part in layout.entities
-    }
+    read = {part.kind: _read_entities(tables[part.file], part, latest=latest) for part in layout.entities}
     columns = _EventReader(layout, read, use_cases, latest)
     for part, file in zip((TRAIN, TEST), layout.event_files, strict=False):
         columns.read(tables[file], part)

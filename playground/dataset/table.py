@@ -52,7 +52,9 @@ class Table:
     def missing(self, columns: Sequence[str | None]) -> list[Violation]:
         """Return a violation for each column (None is skipped) that the header lacks or has twice."""
         return [
-            Violation(f"{self.file}:1", f"column `{column}` is missing" if not found else f"`{column}` is twice")
+            Violation(
+                f"{self.file}:1", f"column `{column}` is missing" if not found else f"`{column}` is twice"
+            )
             for column in dict.fromkeys(columns)
             if column is not None and (found := self.header.count(column)) != 1
         ]
