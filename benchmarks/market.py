@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float32]
 
-FACTORS, REGULARIZATION, ALPHA, ITERATIONS = 24, 1.0, 8.0, 10
+FACTORS, REGULARIZATION, ALPHA, ITERATIONS = 16, 2.0, 4.0, 10
 POLICIES = ("oracle", "als_retrained", "als_frozen", "content", "popular", "random")
 
 

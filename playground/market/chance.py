@@ -27,6 +27,7 @@ class Purpose(Enum):
     KIND = 4
     DISLIKE = 5
     REASON = 6
+    VIEW = 7
 
 
 def hashes(names: Sequence[str]) -> NDArray[np.uint64]:

@@ -25,13 +25,17 @@ class ClickModel:
     ----------
     strong
         Probability that a click becomes a strong positive, at preference 1; it falls with the preference squared.
+    view
+        Probability, at preference 1, that an examined item neither clicked nor rejected is told as a view; it falls
+        with the root of the preference: what nobody likes is passed over without a trace.
     dislike
         Probability that an examined item of no preference at all is rejected outright.
     dislike_below
         Preference from which on nothing is rejected.
     """
 
-    strong: float = 0.6
+    strong: float = 0.35
+    view: float = 0.8
     dislike: float = 0.08
     dislike_below: float = 0.15
 
@@ -76,8 +80,8 @@ class Outcomes:
     ----------
     list_index, rank, subject_row, item_row
         Where and what.
-    examined, clicked, strong, disliked
-        What happened; clicked within examined, strong within clicked, disliked outside clicked.
+    examined, clicked, strong, disliked, viewed
+        What happened; clicked within examined, strong within clicked, disliked outside clicked, viewed: neither.
     level
         In [0, 1): which of the strong event types, or of the reasons.
     """
@@ -90,6 +94,7 @@ class Outcomes:
     clicked: NDArray[np.bool_]
     strong: NDArray[np.bool_]
     disliked: NDArray[np.bool_]
+    viewed: NDArray[np.bool_]
     level: NDArray[np.float64]
 
 
@@ -128,8 +133,9 @@ def outcomes(
     strong = clicked & (chance(Purpose.STRENGTH) < model.strong * preference**2)
     rejected = model.dislike * np.clip(1.0 - preference / model.dislike_below, 0.0, 1.0)
     disliked = examined & ~clicked & (chance(Purpose.DISLIKE) < rejected)
+    viewed = examined & ~clicked & ~disliked & (chance(Purpose.VIEW) < model.view * np.sqrt(preference))
     level = np.where(disliked, chance(Purpose.REASON), _leaning_up(chance(Purpose.KIND), preference))
-    return Outcomes(list_index, rank, subject, item, examined, clicked, strong, disliked, level)
+    return Outcomes(list_index, rank, subject, item, examined, clicked, strong, disliked, viewed, level)
 
 
 def _leaning_up(chance: NDArray[np.float64], preference: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -141,13 +147,13 @@ def _leaning_up(chance: NDArray[np.float64], preference: NDArray[np.float64]) ->
 def reactions(direction: Direction, happened: Outcomes) -> list[tuple[int, Reaction]]:
     """Tell outcomes as events with the list they belong to, in list and rank order; a strong positive comes after its click.
 
-    An examined item that was neither clicked nor rejected is a view; one not examined leaves no trace.
+    Items that were not examined leave no trace.
     """
     use_case = direction.use_case
     strong_types = sorted(use_case.strong_events, key=lambda name: use_case.events[name].weight)
     views = sorted(use_case.view_events)
     told = []
-    for i in np.flatnonzero(happened.examined).tolist():
+    for i in np.flatnonzero(happened.clicked | happened.disliked | happened.viewed).tolist():
         subject, item = int(happened.subject_row[i]), int(happened.item_row[i])
         reason = None
         if happened.clicked[i]:

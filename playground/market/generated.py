@@ -36,10 +36,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-CIRCLES = 6
+CIRCLES = 5
 """Hidden communities: what draws a subject to an item beyond all features."""
 
-CALIBRATION = Calibration(liked=0.10, softness=0.25)
+CIRCLE_FEATURES = ("role", "type", "skills", "open_positions", "tags", "phase")
+TOLD = 0.5
+"""Share of a circle's pull that comes from features."""
+
+SHARPNESS = 4.0
+"""How clearly an entity belongs to one circle."""
+
+CALIBRATION = Calibration(liked=0.20, softness=0.15)
 HISTORY_DAYS = 150
 
 
@@ -49,8 +56,8 @@ class Sizes:
 
     developers: int = 400
     investors: int = 300
-    startups: int = 700
-    events: float = 12.0
+    startups: int = 500
+    events: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +78,10 @@ class Mixture:
         The other side's own utility of the pair.
     """
 
-    match: float = 0.8
-    affinity: float = 0.7
-    circle: float = 1.2
-    quality: float = 0.6
+    match: float = 0.4
+    affinity: float = 0.5
+    circle: float = 2.2
+    quality: float = 0.5
     mutual: float = 0.3
 
 
@@ -90,7 +97,7 @@ def generate(
         "investor": make.seekers("investor", words.INVESTOR_ROLES, sizes.investors),
         "startup": make.startups(sizes.startups),
     }
-    hidden = {kind: _Hidden(rng, len(found)) for kind, found in entities.items()}
+    hidden = {kind: _Hidden(rng, found) for kind, found in entities.items()}
     directions: dict[str, Direction] = {}
     for forward, reverse in (
         ("developer_startup", "startup_developer"),
@@ -110,8 +117,18 @@ def generate(
 class _Hidden:
     """What nobody sees of the entities of one kind: circles (n, CIRCLES), quality (n,), exposure (n,)."""
 
-    def __init__(self, rng: np.random.Generator, n: int) -> None:
-        self.circles = rng.dirichlet(np.full(CIRCLES, 0.25), size=n)
+    def __init__(self, rng: np.random.Generator, entities: Sequence[Entity]) -> None:
+        n = len(entities)
+        told = np.zeros((n, CIRCLES))
+        for name in CIRCLE_FEATURES:
+            held = _hot(entities, name)
+            if held:
+                pull = rng.standard_normal((len(held), CIRCLES))
+                told += _unit(np.stack(list(held.values())).T @ pull)
+        # Half of it can be read off the features by who knows how, and no field match shows it.
+        pulled = np.sqrt(TOLD) * _unit(told) + np.sqrt(1.0 - TOLD) * rng.standard_normal((n, CIRCLES))
+        drawn = np.exp(SHARPNESS * pulled)
+        self.circles = drawn / drawn.sum(axis=1, keepdims=True)
         self.quality = rng.standard_normal(n)
         # Being seen has little to do with being good: organic popularity misleads.
         self.exposure = np.exp(1.0 * rng.standard_normal(n) + 0.2 * self.quality)

@@ -25,6 +25,10 @@ STRONG = 0.5
 """Probability that an organic click becomes a strong positive, at preference 1."""
 
 
+IDLE = 0.9
+"""Probability that an item looked at and left is told as a view: organic views say little."""
+
+
 class OrganicHistory:
     """Draws the events before the first list.
 
@@ -82,7 +86,7 @@ class OrganicHistory:
                     type_ = "click"
                     if stronger < STRONG * preference[item]:
                         type_ = strong[int(which * len(strong))]
-                elif which < 0.25 and views:
+                elif which < IDLE and views:
                     type_ = views[0]
                 else:
                     continue
