@@ -1,7 +1,7 @@
 """Is the simulated market learnable? Policies play rounds against it, without any service.
 
-An order that knows the hidden truth bounds what can be had; a model retrained on its own feedback must come closer to
-it round by round, and stay above the same model left untrained, above popularity, content and chance.
+An order that knows the hidden truth bounds what can be had. A model retrained on its own feedback must come closer
+to it round by round, and stay above the same model left untrained, above popularity, content and chance.
 
 ``python -m benchmarks.market [FOLDER USE_CASE...] --out FILE.json``
 """
@@ -77,7 +77,8 @@ class Play:
 
     def _popular(self) -> Scores:
         counted: Scores = np.asarray(self.weights.sum(axis=0)).reshape(-1).astype(np.float32)
-        return counted / (counted.max() + 1.0)
+        counted /= counted.max() + 1.0
+        return counted
 
     def _content(self, rows: NDArray[np.intp]) -> Scores:
         """Share of the subject's own values that the item has, field by field; popularity breaks ties."""
@@ -149,9 +150,7 @@ def tally(
     i = np.array([direction.item_row[item] for _, item, _ in events], dtype=np.int64)
     w = np.array([max(0.0, use_case.events[type_].weight) for _, _, type_ in events], dtype=np.float32)
     final = use_case.strong_events | {use_case.dislike_event}
-    settled = {
-        (int(a), int(b)) for a, b, (_, _, type_) in zip(s, i, events, strict=True) if type_ in final
-    }
+    settled = {(int(a), int(b)) for a, b, (_, _, type_) in zip(s, i, events, strict=True) if type_ in final}
     shape = (len(direction.subject_ids), len(direction.item_ids))
     matrix = csr_matrix((w, (s, i)), shape=shape)
     matrix.eliminate_zeros()
@@ -226,7 +225,11 @@ def main(
                 f"  strong {last.strong_positive_rate:.3f} dislike {last.dislike_rate:.3f}"
             )
     if out is not None:
-        machine = {"machine": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}
+        machine = {
+            "machine": platform.platform(),
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+        }
         out.write_text(json.dumps({**machine, "figures": figures}, indent=1), encoding="utf-8")
 
 

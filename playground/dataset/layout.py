@@ -172,23 +172,27 @@ def _use_case_problems(layout: Layout, use_cases: Mapping[str, UseCase]) -> Iter
         for role, kind in (("subject", declared.subject), ("item", declared.item)):
             if kind not in kinds:
                 yield Violation(f"{where}.{role}", f"no entities of kind `{kind}` are declared")
-        if declared.id not in use_cases:
-            known = ", ".join(use_cases)
-            yield Violation(f"{where}.id", f"no use case `{declared.id}`; there are: {known}")
-            continue
-        use_case = use_cases[declared.id]
-        for role, found, known_kind in (
-            ("subject", declared.subject, use_case.subject),
-            ("item", declared.item, use_case.item),
-        ):
-            if found != known_kind:
-                yield Violation(f"{where}.{role}", f"is `{known_kind}` in the use case, not `{found}`")
-        if declared.event_type is not None and declared.event_type not in use_case.events:
-            yield Violation(
-                f"{where}.event_type", f"`{declared.id}` has no event type `{declared.event_type}`"
-            )
+        yield from _reading_problems(where, declared, use_cases)
         if declared.event_type is None and layout.events.type is None:
             yield Violation(f"{where}.event_type", "is missing, and [events] names no type column")
+
+
+def _reading_problems(
+    where: str, declared: DeclaredUseCase, use_cases: Mapping[str, UseCase]
+) -> Iterator[Violation]:
+    if declared.id not in use_cases:
+        known = ", ".join(use_cases)
+        yield Violation(f"{where}.id", f"no use case `{declared.id}`; there are: {known}")
+        return
+    use_case = use_cases[declared.id]
+    for role, found, known_kind in (
+        ("subject", declared.subject, use_case.subject),
+        ("item", declared.item, use_case.item),
+    ):
+        if found != known_kind:
+            yield Violation(f"{where}.{role}", f"is `{known_kind}` in the use case, not `{found}`")
+    if declared.event_type is not None and declared.event_type not in use_case.events:
+        yield Violation(f"{where}.event_type", f"`{declared.id}` has no event type `{declared.event_type}`")
 
 
 def _event_problems(layout: Layout) -> Iterator[Violation]:

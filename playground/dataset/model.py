@@ -96,8 +96,8 @@ class Interactions:
     use_case
         Whose reading this is.
     interaction_id
-        The same in every import of the same rows, whatever stands around them: hashed from the data set's name,
-        use case, subject, item, type and time, and the ordinal among rows equal in all of these.
+        The same in every import of the same rows, whatever stands around them: hashed from the data set's
+        name, use case, subject, item, type and time, and the ordinal among rows equal in all of these.
     subject_row, item_row
         Rows in the entities of the subject and the item kind.
     subject_id, item_id, event_type

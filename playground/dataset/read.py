@@ -54,8 +54,8 @@ def read_dataset(folder: Path, use_cases: Mapping[str, UseCase], *, now: datetim
     Returns
     -------
     Dataset
-        All good rows, and a fault for every mistake in the others. An entity without a creation time takes its
-        first event's.
+        All good rows, and a fault for every mistake in the others. An entity without a creation time takes
+        its first event's.
 
     Raises
     ------
@@ -121,6 +121,10 @@ class _Read:
     row_of: dict[str, int] = field(default_factory=dict)
     broken: dict[str, int] = field(default_factory=dict)
 
+    def add(self, entity: Entity) -> None:
+        self.row_of[str(entity.key.id)] = len(self.entities)
+        self.entities.append(entity)
+
 
 class _CellError(ValueError):
     """A cell holds what its column may not."""
@@ -131,27 +135,28 @@ def _read_entities(table: Table, part: EntityFile, *, latest: datetime | None) -
     typed = part.typed
     columns = [part.id, *typed, *([part.created] if part.created else [])]
     for line, cells in table.rows(columns):
-        faults: list[tuple[str, str]] = []
+        whole = True
         features: dict[str, FeatureValue] = {}
         created: datetime | None = None
         for column, cell in zip(columns, cells, strict=True):
             try:
                 if column == part.id:
                     _check_id(cell, read.row_of)
-                if column in typed and cell:
-                    features[column] = _feature(typed[column], cell)
-                if column == part.created and cell:
+                elif not cell:
+                    continue
+                elif column == part.created:
                     created = _time(cell, latest)
+                else:
+                    features[column] = _feature(typed[column], cell)
             except _CellError as error:
-                faults.append((column, str(error)))
-        for column, message in faults:
-            table.fault(line, column, message)
-        if faults:
+                whole = False
+                table.fault(line, column, str(error))
+        if whole:
+            read.add(
+                Entity(EntityKey(Kind(part.kind), EntityId(cells[0])), MappingProxyType(features), created)
+            )
+        else:
             read.broken.setdefault(cells[0], line)
-            continue
-        read.row_of[cells[0]] = len(read.entities)
-        key = EntityKey(Kind(part.kind), EntityId(cells[0]))
-        read.entities.append(Entity(key, MappingProxyType(features), create_time=created))
     return read
 
 
@@ -183,6 +188,8 @@ def _number(cell: str) -> float:
 
 
 def _time(cell: str, latest: datetime | None) -> datetime:
+    if not cell:
+        raise _CellError("is missing")
     try:
         time = datetime.fromisoformat(cell)
         time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
@@ -261,8 +268,6 @@ class _EventReader:
         if column is None:
             return None
         try:
-            if not rest[column]:
-                raise _CellError("is missing")
             return _time(rest[column], self._latest)
         except _CellError as error:
             faults.append((column, str(error)))

@@ -64,7 +64,7 @@ class Table:
         self._faults.append(RowFault(self.file, line, column, message))
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-        """Yield (line, cells of these columns) of every row that can be read; cells are stripped of blanks."""
+        """Yield (line, cells of these columns) of every row that can be read; cells without outer blanks."""
         places = [self.header.index(column) for column in columns]
         at = 1
         while at < len(self._lines):

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClickModel:
-    """Position-based: examination 1 / log2(rank + 1) times attraction (Richardson et al. 2007, Craswell et al. 2008).
+    """Position-based: examination 1 / log2(rank + 1) times attraction (Craswell et al. 2008).
 
     Parameters
     ----------
     strong
-        Probability that a click becomes a strong positive, at preference 1; it falls with the preference squared.
+        Probability that a click becomes a strong positive, at preference 1; it falls with its square.
     view
-        Probability, at preference 1, that an examined item neither clicked nor rejected is told as a view; it falls
-        with the root of the preference: what nobody likes is passed over without a trace.
+        Probability, at preference 1, that an examined item neither clicked nor rejected is told as a view; it
+        falls with the root of the preference: what nobody likes is passed over without a trace.
     dislike
         Probability that an examined item of no preference at all is rejected outright.
     dislike_below
@@ -81,7 +81,7 @@ class Outcomes:
     list_index, rank, subject_row, item_row
         Where and what.
     examined, clicked, strong, disliked, viewed
-        What happened; clicked within examined, strong within clicked, disliked outside clicked, viewed: neither.
+        What happened; clicked within examined, strong within clicked, disliked outside it, viewed: neither.
     level
         In [0, 1): which of the strong event types, or of the reasons.
     """
@@ -145,9 +145,9 @@ def _leaning_up(chance: NDArray[np.float64], preference: NDArray[np.float64]) ->
 
 
 def reactions(direction: Direction, happened: Outcomes) -> list[tuple[int, Reaction]]:
-    """Tell outcomes as events with the list they belong to, in list and rank order; a strong positive comes after its click.
+    """Tell outcomes as events with the list they belong to, in list and rank order.
 
-    Items that were not examined leave no trace.
+    A strong positive comes after its click. Items that were not examined leave no trace.
     """
     use_case = direction.use_case
     strong_types = sorted(use_case.strong_events, key=lambda name: use_case.events[name].weight)
@@ -182,7 +182,7 @@ def reactions(direction: Direction, happened: Outcomes) -> list[tuple[int, React
 
 
 def _reason(direction: Direction, subject: int, item: int, level: float) -> str:
-    """Choose among the reasons that the pair bears out: a field in which the item has nothing the subject likes."""
+    """Choose a reason, mostly one the pair bears out: a field where the item has nothing liked."""
     borne_out = []
     for reason, effect in direction.use_case.dislikes.items():
         for name in effect.fields:
@@ -190,8 +190,7 @@ def _reason(direction: Direction, subject: int, item: int, level: float) -> str:
             if reason.startswith("wrong_") and liked and has and not liked & has:
                 borne_out.append(reason)
                 break
-    general = [
-        name for name in ("not_interested", "poor_quality", "other") if name in direction.use_case.dislikes
-    ]
-    choices = borne_out * 3 + (general or list(direction.use_case.dislikes))
+    known: list[str] = [*direction.use_case.dislikes]
+    general = [name for name in known if name in ("not_interested", "poor_quality", "other")]
+    choices = borne_out * 3 + (general or known)
     return choices[int(level * len(choices))]

@@ -71,7 +71,7 @@ class Direction:
     activity
         Organic events per subject row.
     taste, item_values
-        (row, item feature) to the values the subject would like there, and to those the item has; empty: unknown.
+        (row, item feature) to the values the subject would like there, and to those the item has.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A market fitted to a data set: what its events say about who likes what, and a hidden rest they do not say."""
+"""A market fitted to a data set: what its events say about who likes what, and a rest they do not say."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 FACTORS = 16
+ESTABLISHED = 0.03
+"""Share of the items, by events, among which more events make none likelier to be liked."""
+
+SOUGHT_AFTER = 0.3
+"""How much an item beyond that loses as its events grow: who has many suitors answers few."""
+
+TRUST = 0.6
+"""How much of a taste with many events is what they say; the rest changed since, drawn among its like."""
+
+SHARPNESS = 2.0
+"""How clearly an entity belongs to one of the circles that the factors span."""
+
 CALIBRATION = Calibration(liked=0.01, softness=0.25)
 MOST_VALUES = 2000
 """Values of a feature that the fit tells apart; rarer ones are left out."""
@@ -158,8 +170,11 @@ def _blend(
         group[int(rng.integers(len(group)))] if (group := groups.get(key)) else int(rng.choice(known))
         for key in keys
     ]
-    trust = (counts / (counts + 2.0))[:, None]
-    return _rows_to_unit(trust * own + (1.0 - trust) * own[like]).astype(np.float32)
+    trust = (TRUST * counts / (counts + 2.0))[:, None]
+    blended = _rows_to_unit(trust * own + (1.0 - trust) * own[like])
+    drawn = np.exp(SHARPNESS * (blended / (blended.std(axis=0) + 1e-12)))
+    circles: Floats = (drawn / drawn.sum(axis=1, keepdims=True)).astype(np.float32)
+    return circles
 
 
 def _rows_to_unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,7 +188,9 @@ def _direction(
     use_case = read.use_case
     mix = Mixture()
     subjects, items = vectors
-    popular = np.log1p(np.bincount(read.item_row, minlength=len(items)))
+    counts = np.bincount(read.item_row, minlength=len(items)).astype(np.float64)
+    relative = counts / max(1.0, float(np.quantile(counts, 1.0 - ESTABLISHED)))
+    popular = np.minimum(relative, 1.0) - SOUGHT_AFTER * np.log(np.maximum(relative, 1.0))
     everybody = mix.popularity * _unit(popular) + mix.quality * rng.standard_normal(len(items))
     shared = everybody.astype(np.float32)
     scale = np.float32(mix.taste / (float((subjects[:512] @ items.T).std()) + 1e-9))

@@ -1,4 +1,4 @@
-"""A market generated from a seed: developers, investors and startups with a preference their features half explain."""
+"""A market generated from a seed: kinds with features, and a preference they half explain."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _activity(rng: np.random.Generator, n: int, mean: float) -> NDArray[np.int64
 
 
 def field_match(use_case: UseCase, subjects: Sequence[Entity], items: Sequence[Entity]) -> Floats:
-    """Return the weighted share of the subject's values that the item has, field by field: (subjects, items)."""
+    """Return the weighted share of the subject's values that the item has, (subjects, items)."""
     total = np.zeros((len(subjects), len(items)))
     for match in use_case.match:
         theirs, ours = _hot(subjects, match.subject), _hot(items, match.item)
@@ -214,7 +214,7 @@ def field_match(use_case: UseCase, subjects: Sequence[Entity], items: Sequence[E
 def _affinity(
     rng: np.random.Generator, use_case: UseCase, subjects: Sequence[Entity], items: Sequence[Entity]
 ) -> Floats:
-    """Return hidden sympathies between values of different fields: role and type, skills and field, and so on."""
+    """Return hidden sympathies between values of different fields: role and type, skills and field."""
     total = np.zeros((len(subjects), len(items)))
     names = {"startup": ("type", "field", "stages"), "developer": ("role", "skills", "stages")}
     names["investor"] = ("role", "fields", "stages")

@@ -91,7 +91,7 @@ class Market:
         sizes
             How many of each kind.
         """
-        from playground.market.generated import generate  # noqa: PLC0415 - it builds a Market
+        from playground.market.generated import generate
 
         return generate(use_cases, seed=seed, now=now, sizes=sizes)
 
@@ -108,7 +108,7 @@ class Market:
         seed
             Fixes what the data do not say.
         """
-        from playground.market.fitted import fit  # noqa: PLC0415 - it builds a Market
+        from playground.market.fitted import fit
 
         return fit(dataset, use_case_ids, seed=seed)
 
@@ -137,7 +137,7 @@ class Market:
         return self._past(rng)
 
     def panel(self, use_case: str, n: int, rng: np.random.Generator) -> list[str]:
-        """Choose subjects who come back every round: at most `n`, hot, warm and cold mixed, in random order."""
+        """Choose at most `n` subjects who come back every round: hot, warm and cold mixed, shuffled."""
         direction = self.direction(use_case)
         tiers = np.array([direction.use_case.tiers.of(int(count)) for count in direction.activity])
         chosen: list[int] = []
@@ -151,7 +151,7 @@ class Market:
         return [direction.subject_ids[row] for row in rng.permutation(chosen)[:n].astype(int)]
 
     def relevance(self, use_case: str, subject_id: str) -> NDArray[np.float32]:
-        """Return the hidden preference in [0, 1] of one subject for every item, in `direction(...).item_ids` order.
+        """Return the hidden preference in [0, 1] of one subject by item, in `direction(...).item_ids` order.
 
         Raises
         ------

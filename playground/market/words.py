@@ -43,8 +43,8 @@ DEVELOPER_ROLES = ("backend", "frontend", "full-stack", "data", "mobile", "platf
 INVESTOR_ROLES = ("angel", "seed-fund", "venture-fund", "corporate", "family-office")
 
 FIRST = (
-    "Ada", "Bela", "Chidi", "Dana", "Emre", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena", "Mira", "Nils",
-    "Omar", "Pia", "Quinn", "Rosa", "Sami", "Tove", "Uma", "Vera", "Wim", "Yara", "Zoe",
+    "Ada", "Bela", "Chidi", "Dana", "Emre", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena", "Mira",
+    "Nils", "Omar", "Pia", "Quinn", "Rosa", "Sami", "Tove", "Uma", "Vera", "Wim", "Yara", "Zoe",
 )  # fmt: skip
 LAST = (
     "Abara", "Berg", "Castro", "Dietz", "Eklund", "Fofana", "Gupta", "Hale", "Ito", "Jansen", "Kaya", "Lund",
@@ -52,7 +52,7 @@ LAST = (
 )  # fmt: skip
 BRANDS = (
     "Alder", "Bright", "Cinder", "Delta", "Ember", "Fathom", "Grove", "Harbor", "Iris", "Juniper", "Kestrel",
-    "Lumen", "Meadow", "Nimbus", "Orbit", "Pebble", "Quill", "Ridge", "Summit", "Tidal", "Umber", "Vela", "Willow",
-    "Yarrow", "Zephyr",
+    "Lumen", "Meadow", "Nimbus", "Orbit", "Pebble", "Quill", "Ridge", "Summit", "Tidal", "Umber", "Vela",
+    "Willow", "Yarrow", "Zephyr",
 )  # fmt: skip
 ENDINGS = ("works", "base", "loop", "stack", "wise", "line", "field", "mark", "path", "port")
