@@ -1,7 +1,7 @@
 """Is the simulated market learnable? Policies play rounds against it, without any service.
 
-An order that knows the hidden truth bounds what can be had. A model retrained on its own feedback must come closer
-to it round by round, and stay above the same model left untrained, above popularity, content and chance.
+An order that knows the hidden truth bounds what can be had. A model retrained on its own feedback must come
+closer to it round by round, and stay above the same model left untrained, popularity, content and chance.
 
 ``python -m benchmarks.market [FOLDER USE_CASE...] --out FILE.json``
 """
@@ -22,7 +22,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import typer
 from implicit.als import AlternatingLeastSquares
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
@@ -166,8 +167,7 @@ def _als(weights: csr_matrix) -> AlternatingLeastSquares:
         random_state=0,
         alpha=1.0,
     )
-    # An empty subject would leave the solver with nothing to do; it costs one row.
-    model.fit((vstack([weights]) * ALPHA).tocsr().astype(np.float32), show_progress=False)
+    model.fit((weights * ALPHA).tocsr().astype(np.float32), show_progress=False)
     return model
 
 
@@ -189,9 +189,10 @@ def study(
     panel = market.panel(use_case, subjects, np.random.default_rng(seed + 1))
     result = {}
     for policy in policies:
-        play = Play(market, use_case, history, settled, policy)
         rng = np.random.default_rng(seed + 2)
-        result[policy] = [play.round_(panel, number, k, rng) for number in range(1, rounds + 1)]
+        with threadpool_limits(limits=1, user_api="blas"):
+            play = Play(market, use_case, history, settled, policy)
+            result[policy] = [play.round_(panel, number, k, rng) for number in range(1, rounds + 1)]
     return result
 
 

@@ -1,7 +1,7 @@
 """Common random numbers: chance that depends on what happens, never on when it is asked or who asks.
 
-An outcome's uniform number is a hash of (seed, round, use case, subject, item, purpose). Two policies that show
-the same item to the same subject in the same round meet the same luck; their difference is the policies' own.
+An outcome's uniform number is a hash of (seed, round, use case, subject, item, purpose). Two policies that
+show the same item to the same subject in one round meet the same luck; their difference is their own.
 """
 
 from __future__ import annotations

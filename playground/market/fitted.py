@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-FACTORS = 16
-ESTABLISHED = 0.03
+FACTORS = 5
+ESTABLISHED = 0.02
 """Share of the items, by events, among which more events make none likelier to be liked."""
 
-SOUGHT_AFTER = 0.3
+SOUGHT_AFTER = 0.08
 """How much an item beyond that loses as its events grow: who has many suitors answers few."""
 
 TRUST = 0.6
@@ -39,7 +39,7 @@ TRUST = 0.6
 SHARPNESS = 2.0
 """How clearly an entity belongs to one of the circles that the factors span."""
 
-CALIBRATION = Calibration(liked=0.01, softness=0.25)
+CALIBRATION = Calibration(liked=0.01, softness=0.15)
 MOST_VALUES = 2000
 """Values of a feature that the fit tells apart; rarer ones are left out."""
 
@@ -55,15 +55,15 @@ class Mixture:
     profile
         How well the item's values agree with those the subject chose before.
     popularity
-        Logarithm of the item's events.
+        How established the item is, by its events, up to a point: see ESTABLISHED and SOUGHT_AFTER.
     quality
         How good the item is today: what no history shows, the same for everybody.
     """
 
-    taste: float = 1.2
-    profile: float = 0.6
-    popularity: float = 0.4
-    quality: float = 0.8
+    taste: float = 2.2
+    profile: float = 0.1
+    popularity: float = 2.0
+    quality: float = 2.0
 
 
 def fit(dataset: Dataset, use_case_ids: Sequence[str], *, seed: int) -> Market:
