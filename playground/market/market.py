@@ -112,6 +112,24 @@ class Market:
 
         return fit(dataset, use_case_ids, seed=seed)
 
+    def only(self, use_case_ids: Sequence[str]) -> Market:
+        """Return the market with these use cases alone: their kinds, their history.
+
+        Raises
+        ------
+        NotFound
+            One of them is not of this market.
+        """
+        directions = {name: self.direction(name) for name in use_case_ids}
+        kinds = {kind for d in directions.values() for kind in (d.use_case.subject, d.use_case.item)}
+        return Market(
+            entities={kind: entities for kind, entities in self.entities.items() if kind in kinds},
+            directions=directions,
+            past=lambda rng: [event for event in self._past(rng) if event.use_case in directions],
+            seed=self.seed,
+            clicks=self.clicks,
+        )
+
     @property
     def use_cases(self) -> Mapping[str, UseCase]:
         """The market's use cases by id."""

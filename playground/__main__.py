@@ -1,0 +1,151 @@
+"""matchloop on one machine: everything running, a data set loaded, the loop demonstrated."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from matchloop.errors import MatchloopError
+from matchloop.rpc.status import from_rpc_error
+from matchloop.usecase import load_use_cases
+from playground.clients import Addresses, Clients
+from playground.stack import Ports, Stack
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+errors = Console(stderr=True, style="red", highlight=False)
+
+UseCaseFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--use-cases", help="Folder with use cases of your own (TOML); may be repeated.", exists=True
+    ),
+]
+
+
+@app.command()
+def up(
+    folder: Annotated[
+        Path, typer.Option(help="Database, registry, caches and logs; kept between runs.")
+    ] = Path("matchloop-data"),
+    use_cases: UseCaseFolders = None,
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", help="Any free ports in place of 7300 to 7302.")
+    ] = False,
+) -> None:
+    """Run PostgreSQL and the three services until Ctrl-C."""
+    stack = Stack(
+        folder, ports=Ports.free() if free_ports else Ports(), use_case_folders=tuple(use_cases or ())
+    )
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    with console.status("starting PostgreSQL and the services"):
+        stack.start()
+    try:
+        _show(stack)
+        while not stopping.wait(0.5):
+            if dead := stack.dead():
+                errors.print(f"{', '.join(dead)} ended by itself; see {stack.folder / 'logs'}")
+                raise typer.Exit(1)
+    finally:
+        console.print("stopping: new calls are refused, those in flight are finished")
+        codes = stack.stop()
+    if any(codes.values()):
+        errors.print(f"not all stopped cleanly: {codes}")
+        raise typer.Exit(1)
+    console.print("stopped")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Data set: dataset.toml and CSV files.", exists=True)],
+    feedback: Annotated[str, typer.Option(help="Address of feedback_svc.")] = "127.0.0.1:7301",
+    use_cases: UseCaseFolders = None,
+) -> None:
+    """Load a data set through the services; run again, it completes what is missing."""
+    from playground.dataset import read_dataset
+    from playground.load import load_dataset
+
+    with console.status(f"reading {folder}"):
+        dataset = read_dataset(folder, load_use_cases(*(use_cases or ())))
+    for fault in dataset.faults:
+        errors.print(f"left out: {fault}")
+    with Clients(Addresses(feedback=feedback, candidate=feedback, ranking=feedback)) as clients:
+        counts = load_dataset(clients, dataset, console)
+    table = Table("loaded", "written", "there before")
+    for name, count in counts.items():
+        table.add_row(name, f"{count.stored:,}", f"{count.already_there:,}")
+    console.print(table)
+    if dataset.faults:
+        errors.print(f"{len(dataset.faults)} rows were left out; mend them and import again")
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A data set in place of the built-in market.", exists=True)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the report and demo.json go.")] = Path("demo-report"),
+    rounds: Annotated[
+        int, typer.Option(min=2, max=20, help="Rounds of lists; a retraining between two.")
+    ] = 4,
+    subjects: Annotated[int, typer.Option(min=20, max=5000, help="Subjects who ask in each round.")] = 300,
+    seed: Annotated[int, typer.Option(help="Fixes the market and every reaction.")] = 7,
+) -> None:
+    """Close the loop: serve, react, retrain, gate, promote, serve better; print the table."""
+    from playground.demo.run import run_demo
+
+    with tempfile.TemporaryDirectory(prefix="matchloop-demo-") as folder:
+        paid = run_demo(
+            data=data,
+            out=out,
+            folder=Path(folder),
+            rounds=rounds,
+            subjects=subjects,
+            seed=seed,
+            console=console,
+        )
+    raise typer.Exit(0 if paid else 1)
+
+
+def _show(stack: Stack) -> None:
+    table = Table("service", "address", "call it")
+    addresses = stack.addresses
+    table.add_row("ranking_svc", addresses.ranking, "Recommend, Rank")
+    table.add_row("feedback_svc", addresses.feedback, "UpsertEntities, RecordInteractions, RecordDislike")
+    table.add_row("candidate_svc", addresses.candidate, "GetCandidates")
+    console.print(table)
+    console.print(f"registry {stack.registry_uri}\nlogs     {stack.folder / 'logs'}", soft_wrap=True)
+    console.print(
+        f"what is there: buf curl --protocol grpc --http2-prior-knowledge --list-services http://{addresses.ranking}",
+        soft_wrap=True,
+    )
+    console.print("Ctrl-C stops everything")
+
+
+def main() -> None:
+    """Entry point: errors of ours are told in a line, not in a traceback."""
+    try:
+        app()
+    except MatchloopError as error:
+        errors.print(error.message)
+        for violation in error.violations:
+            errors.print(f"  {violation.field}: {violation.description}")
+        raise SystemExit(2) from None
+    except grpc.RpcError as error:
+        errors.print(str(from_rpc_error(error)))
+        raise SystemExit(3) from None
+
+
+if __name__ == "__main__":
+    main()

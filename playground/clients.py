@@ -1,0 +1,52 @@
+"""Stubs of every service of a running stack, for scripts and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
+from matchloop.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from matchloop.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
+from matchloop.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the services of a stack listen, each as ``host:port``."""
+
+    feedback: str
+    candidate: str
+    ranking: str
+
+
+class Clients:
+    """One channel and stub a service; close it, or use it as a context manager."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        # Local subchannel pools: clients in one process do not share (and throttle) one connection.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self._channels = {
+            name: grpc.insecure_channel(address, options=options)
+            for name, address in (
+                ("feedback", addresses.feedback),
+                ("candidate", addresses.candidate),
+                ("ranking", addresses.ranking),
+            )
+        }
+        self.catalog = CatalogServiceStub(self._channels["feedback"])
+        self.feedback = FeedbackServiceStub(self._channels["feedback"])
+        self.candidate = CandidateServiceStub(self._channels["candidate"])
+        self.ranking = RankingServiceStub(self._channels["ranking"])
+
+    def close(self) -> None:
+        """Close every channel."""
+        for channel in self._channels.values():
+            channel.close()
+
+    def __enter__(self) -> Clients:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

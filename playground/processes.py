@@ -1,0 +1,141 @@
+"""Service processes on this machine: start, wait until they serve, stop in order."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from matchloop.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def port_in_use(port: int) -> bool:
+    """Say whether something accepts connections on this loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this child when its parent dies, kill -9 included (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class ServiceProcess:
+    """One service as a child process with its own log file.
+
+    Parameters
+    ----------
+    name
+        The package to run with ``python -m``.
+    port
+        Loopback port it serves gRPC on.
+    environment
+        Its settings, added to this process's environment.
+    log
+        File that takes its output.
+    """
+
+    name: str
+    port: int
+    environment: Mapping[str, str]
+    log: Path
+    _child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it serves, ``host:port``."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running child."""
+        assert self._child is not None, f"{self.name} was not started"
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start it; returns at once, before it serves."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the parent alone, which then stops in order.
+            self._child = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", self.name],
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    def wait_serving(self, timeout: float = 60.0) -> None:
+        """Wait until health says SERVING.
+
+        Raises
+        ------
+        Unavailable
+            When the process ended, or `timeout` seconds passed; with the end of its log.
+        """
+        give_up = time.monotonic() + timeout
+        with grpc.insecure_channel(self.address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while time.monotonic() < give_up and self.running:
+                with contextlib.suppress(grpc.RpcError):
+                    reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
+                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                time.sleep(0.05)
+        why = (
+            "does not serve yet" if self.running else f"ended with code {self._child and self._child.poll()}"
+        )
+        raise Unavailable(f"{self.name} {why}; the end of {self.log}:\n{self._log_tail()}")
+
+    @property
+    def running(self) -> bool:
+        """True while the child lives."""
+        return self._child is not None and self._child.poll() is None
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL) and wait until it is gone."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def stop(self, grace: float = 15.0) -> int:
+        """Ask it to drain and exit (SIGTERM); kill it after `grace` seconds. Return its exit code."""
+        if self._child is None:
+            return 0
+        if self.running:
+            self._child.terminate()
+        try:
+            return self._child.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._child.returncode
+
+    def _log_tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,215 @@
+"""The whole of matchloop on one machine: embedded PostgreSQL and the three services as processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from matchloop.errors import Conflict, Unavailable
+from playground.clients import Addresses, Clients
+from playground.postgres import EmbeddedPostgres
+from playground.processes import ServiceProcess, free_port, port_in_use
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Loopback ports of the services."""
+
+    feedback: int = 7301
+    candidate: int = 7302
+    ranking: int = 7300
+
+    def all(self) -> tuple[int, ...]:
+        """Return every port."""
+        return (self.feedback, self.candidate, self.ranking)
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Return three ports that nothing listens on right now."""
+        return cls(feedback=free_port(), candidate=free_port(), ranking=free_port())
+
+
+class Stack:
+    """Everything that serves, in one folder; started and stopped together.
+
+    Parameters
+    ----------
+    folder
+        Holds the database, the registry, caches, the spool and the logs; made when it is not there, and
+        started again with what it holds.
+    ports
+        Where the services listen.
+    use_case_folders
+        Folders with more use cases (TOML files).
+    poll_seconds
+        How often services look for catalogue changes and new releases.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        ports: Ports | None = None,
+        use_case_folders: tuple[Path, ...] = (),
+        poll_seconds: float = 1.0,
+    ) -> None:
+        self.folder = folder.resolve()
+        self._ports = ports or Ports()
+        self._use_case_folders = use_case_folders
+        self._poll_seconds = poll_seconds
+        self._postgres = EmbeddedPostgres(self.folder / "postgres")
+        self._extra: list[ServiceProcess] = []
+        self.feedback: ServiceProcess | None = None
+        self.candidate: ServiceProcess | None = None
+        self.ranking: ServiceProcess | None = None
+
+    @property
+    def registry_uri(self) -> str:
+        """The MLflow tracking and registry store: a SQLite file in the folder."""
+        return f"sqlite:///{self.folder / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the running database."""
+        return self._postgres.url()
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the services listen."""
+        ports = self._ports
+        return Addresses(
+            **{name: f"127.0.0.1:{getattr(ports, name)}" for name in ("feedback", "candidate", "ranking")}
+        )
+
+    def start(self) -> Stack:
+        """Start the database, migrate it, start the services, wait until each serves.
+
+        Raises
+        ------
+        Conflict
+            A port is taken; names every one.
+        Unavailable
+            A part did not come up; with the end of its log.
+        """
+        taken = [str(port) for port in self._ports.all() if port_in_use(port)]
+        if taken:
+            raise Conflict(f"ports in use already: {', '.join(taken)}; is another `up` running?")
+        (self.folder / "mlflow").mkdir(parents=True, exist_ok=True)
+        try:
+            self._postgres.start()
+            self.migrate()
+            self.feedback = self._service("feedback_svc", self._ports.feedback, self._feedback_settings())
+            self.feedback.start()
+            self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
+            for service in (self.feedback, self.candidate, self.ranking):
+                service.wait_serving()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def migrate(self) -> None:
+        """Bring the database's tables to the newest version."""
+        done = subprocess.run(
+            [sys.executable, "-m", "feedback_svc.migrate"],
+            env={**os.environ, **self._feedback_settings()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Unavailable(f"migration failed:\n{done.stderr[-2000:]}")
+
+    def start_pair(self, alias: str) -> Addresses:
+        """Start another candidate_svc and ranking_svc that follow the registry's `alias`; return where."""
+        ports = replace(Ports.free(), feedback=self._ports.feedback)
+        for service in self._serving_pair(ports, alias=alias):
+            self._extra.append(service)
+        for service in self._extra:
+            service.wait_serving()
+        return replace(
+            self.addresses, candidate=f"127.0.0.1:{ports.candidate}", ranking=f"127.0.0.1:{ports.ranking}"
+        )
+
+    def clients(self) -> Clients:
+        """Return stubs of the services."""
+        return Clients(self.addresses)
+
+    def dead(self) -> list[str]:
+        """Name the services that were started and have ended."""
+        return [service.name for service in self._running_order() if not service.running]
+
+    def stop(self) -> dict[str, int]:
+        """Stop in the order of the request's path, the database last; return exit codes by service."""
+        codes = {f"{service.name}:{service.port}": service.stop() for service in self._running_order()}
+        self._extra, self.feedback, self.candidate, self.ranking = [], None, None, None
+        self._postgres.stop()
+        return codes
+
+    def __enter__(self) -> Stack:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _running_order(self) -> list[ServiceProcess]:
+        rankers = [service for service in self._extra if service.name == "ranking_svc"]
+        others = [service for service in self._extra if service.name != "ranking_svc"]
+        own = [self.ranking, *rankers, self.candidate, *others, self.feedback]
+        return [service for service in own if service is not None]
+
+    def _serving_pair(self, ports: Ports, *, alias: str) -> tuple[ServiceProcess, ServiceProcess]:
+        shared = {"REGISTRY_URI": self.registry_uri, "RELEASE_ALIAS": alias, **self._common()}
+        shared["FEEDBACK_ADDRESS"] = self.addresses.feedback
+        candidate = self._service(
+            "candidate_svc",
+            ports.candidate,
+            {**_prefixed("CANDIDATE", shared), "CANDIDATE_CACHE": self._place("candidate", alias)},
+        )
+        ranking = self._service(
+            "ranking_svc",
+            ports.ranking,
+            {
+                **_prefixed("RANKING", shared),
+                "RANKING_CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
+                "RANKING_CACHE": self._place("ranking", alias),
+                "RANKING_SPOOL": self._place("spool", alias),
+            },
+        )
+        candidate.start()
+        ranking.start()
+        return candidate, ranking
+
+    def _feedback_settings(self) -> dict[str, str]:
+        return _prefixed("FEEDBACK", {"DATABASE_URL": self._postgres.url(), **self._common()})
+
+    def _common(self) -> dict[str, str]:
+        common = {"POLL_SECONDS": str(self._poll_seconds)}
+        if self._use_case_folders:
+            common["USE_CASE_FOLDERS"] = ":".join(str(folder) for folder in self._use_case_folders)
+        return common
+
+    def _place(self, *parts: str) -> str:
+        return str(self.folder.joinpath(*parts))
+
+    def _service(self, name: str, port: int, environment: dict[str, str]) -> ServiceProcess:
+        prefix = name.removesuffix("_svc").upper()
+        return ServiceProcess(
+            name=name,
+            port=port,
+            environment={**environment, f"{prefix}_PORT": str(port)},
+            log=self.folder / "logs" / f"{name}-{port}.log",
+        )
+
+
+def _prefixed(prefix: str, settings: dict[str, str]) -> dict[str, str]:
+    return {f"{prefix}_{name}": value for name, value in settings.items()}
