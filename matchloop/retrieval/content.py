@@ -138,7 +138,7 @@ class ContentIndex:
         )
 
     def profile_like(self, item: EntityId) -> ContentProfile | None:
-        """Return the profile that wants just this item's values, for similar items; None if it is not there."""
+        """Return the profile that wants just this item's values; None if it is not there."""
         content = self.content(item)
         if content is None:
             return None
