@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.errors import InvalidInput
+from matchloop.retrieval.postings import Posting
 from matchloop.retrieval.profile import (
     HALF_LIFE_DAYS,
     ContentProfile,
@@ -79,7 +80,7 @@ class ContentIndex:
         self._contents: list[ItemContent | None] = []
         self._free: list[int] = []
         self._vectors = np.zeros((0, use_case.embedding_width), dtype=np.float32)
-        self._postings: dict[tuple[str, str], _Posting] = {}
+        self._postings: dict[tuple[str, str], Posting] = {}
 
     def __len__(self) -> int:
         return len(self._row)
@@ -257,7 +258,7 @@ class ContentIndex:
             self._vectors[row] = content.vector
         for field, values in content.values.items():
             for value in values:
-                posting = self._postings.setdefault((field, value), _Posting())
+                posting = self._postings.setdefault((field, value), Posting())
                 posting.put(row, 1.0 / float(np.sqrt(len(values))))
 
     def _new_row(self) -> int:
@@ -282,33 +283,6 @@ class ContentIndex:
                     del self._postings[field, value]
         self._contents[row] = None
         self._vectors[row] = 0.0
-
-
-class _Posting:
-    """Rows that hold one value, with the value's share of the row's feature."""
-
-    def __init__(self) -> None:
-        self._held: dict[int, float] = {}
-        self._arrays: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def put(self, row: int, held: float) -> None:
-        self._held[row] = held
-        self._arrays = None
-
-    def drop(self, row: int) -> None:
-        del self._held[row]
-        self._arrays = None
-
-    @property
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if self._arrays is None:
-            rows = np.fromiter(self._held.keys(), dtype=np.int64, count=len(self._held))
-            held = np.fromiter(self._held.values(), dtype=np.float32, count=len(self._held))
-            self._arrays = rows, held
-        return self._arrays
 
 
 def _size(weights: Collection[float]) -> float:

@@ -154,7 +154,8 @@ def test_a_saved_encoder_encodes_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 2}, {"columns": {"nope": {}}}, {"schema": None}, {"columns": {"year": {"mean": 1}}}]
+    "change",
+    [{"version": 2}, {"columns": {"nope": {}}}, {"schema": None}, {"columns": {"year": {"mean": 1}}}],
 )
 def test_a_malformed_state_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ReleaseRefused):
