@@ -168,12 +168,12 @@ class ContentIndex:
         exclude
             Ids to leave out; unknown ones are ignored.
         allow
-            Only items for which this is true, if given.
+            Only items for which this is true, if given; it must not call the index.
 
         Returns
         -------
         list of ContentHit
-            Equal scores in the order the items came.
+            Equal scores in an order that holds until the next change.
 
         Raises
         ------

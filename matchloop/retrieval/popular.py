@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from matchloop.entities import EntityId
 
-SMOOTHING = 20.0
+SMOOTHING = 50.0
 """Decayed weight at which a segment value's own counts speak as loud as what was expected without them."""
 
 

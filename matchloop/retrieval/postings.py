@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Posting:
-    """Rows that hold one value, with the value's share of the row's feature; arrays are made when asked for."""
+    """Rows that hold one value, with the value's share of the row's feature."""
 
     def __init__(self) -> None:
         self._held: dict[int, float] = {}

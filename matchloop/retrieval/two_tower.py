@@ -100,7 +100,14 @@ class TwoTowerModel:
         history
             Per subject, the items it reacted to with the event's weight; those of 0 and less are left out.
             Ignored unless the model uses history; None: none.
+
+        Raises
+        ------
+        InvalidInput
+            If there are not as many histories as subjects, or the encoder refuses an entity.
         """
+        if history is not None and len(history) != len(subjects):
+            raise InvalidInput(f"{len(subjects)} subjects, {len(history)} histories")
         rows = self.subject_encoder.encode(subjects)
         if self.uses_history:
             rows = np.hstack([rows, self._history(history or [()] * len(subjects))])

@@ -127,7 +127,7 @@ class VectorIndex:
         exclude
             Ids to leave out; unknown ones are ignored.
         allow
-            Only items for which this is true, if given.
+            Only items for which this is true, if given; it must not call the index.
         """
         if vector.shape != (self.width,) or not np.isfinite(vector).all():
             raise InvalidInput(f"the vector must be finite with shape ({self.width},), it has {vector.shape}")

@@ -78,6 +78,8 @@ def test_a_subject_with_only_history_is_answered_from_it() -> None:
     vector = built.embed_subjects([nobody, nobody], [white, []])
     assert [hit.item for hit in built.search(vector[0], 4)] == ["i1", "i3", "i5", "i7"]
     assert np.allclose(vector[1], built.embed_subjects([nobody])[0])
+    with pytest.raises(InvalidInput):
+        built.embed_subjects([nobody], [white, white])
 
 
 def test_items_come_and_go_without_training() -> None:
