@@ -1,0 +1,1 @@
+"""Finding candidates: content, ALS, Two-Tower, popular; fusion and the order of methods."""

@@ -1,0 +1,208 @@
+"""Implicit-feedback ALS at serving time: stored factors, and fold-in of what came since training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matchloop.errors import InvalidInput
+from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
+from matchloop.retrieval.scored import Hit, Scored, best_allowed, rows_of, top_k
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from matchloop.entities import EntityId
+
+
+class AlsModel:
+    """Factors of `implicit`'s ALS (Hu, Koren, Volinsky 2008) and the normal equations to fold in.
+
+    Convention, equal to implicit 0.7.3: training hands implicit the matrix w of summed positive event
+    weights and `alpha`; implicit multiplies, so the confidence of a pair is c = alpha × w (not 1 + alpha ×
+    w) and of an absent pair 1. Give the same unscaled weights here.
+
+    Parameters
+    ----------
+    item_ids
+        Distinct, one per row of `item_factors`.
+    item_factors
+        float32, shape (n_items, f).
+    subject_ids
+        Distinct, one per row of `subject_factors`.
+    subject_factors
+        float32, shape (n_subjects, f).
+    regularization, alpha
+        As given to implicit; 0 or more, over 0.
+
+    Raises
+    ------
+    InvalidInput
+        If shapes disagree, an id stands twice, or a number is not finite.
+    """
+
+    def __init__(
+        self,
+        item_ids: Sequence[EntityId],
+        item_factors: NDArray[np.float32],
+        subject_ids: Sequence[EntityId],
+        subject_factors: NDArray[np.float32],
+        *,
+        regularization: float,
+        alpha: float = 1.0,
+    ) -> None:
+        _check("item", item_ids, item_factors)
+        _check("subject", subject_ids, subject_factors)
+        if item_factors.shape[1] != subject_factors.shape[1]:
+            raise InvalidInput(
+                f"{item_factors.shape[1]} item factors, {subject_factors.shape[1]} of subjects"
+            )
+        if not (np.isfinite([regularization, alpha]).all() and regularization >= 0.0 and alpha > 0.0):
+            raise InvalidInput(f"regularization {regularization} must be 0 or more, alpha {alpha} over 0")
+        self.item_ids = list(item_ids)
+        self.item_factors = np.ascontiguousarray(item_factors, dtype=np.float32)
+        self.subject_ids = list(subject_ids)
+        self.subject_factors = np.ascontiguousarray(subject_factors, dtype=np.float32)
+        self.regularization = regularization
+        self.alpha = alpha
+        self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
+        self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
+        factors = self.item_factors.astype(np.float64)
+        self._gram = factors.T @ factors + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
+
+    @property
+    def width(self) -> int:
+        """How many factors."""
+        return int(self.item_factors.shape[1])
+
+    def item_rows(self, ids: Collection[EntityId]) -> NDArray[np.int64]:
+        """Return the rows of those items that were trained on, in the order given."""
+        return rows_of(ids, self._item_row)
+
+    def item_row(self, item: EntityId) -> int | None:
+        """Return the item's row; None if it was not trained on."""
+        return self._item_row.get(item)
+
+    def subject_vector(self, subject: EntityId) -> NDArray[np.float32] | None:
+        """Return the trained vector of a subject, shape (f,); None if it was not trained on."""
+        row = self._subject_row.get(subject)
+        return None if row is None else self.subject_factors[row]
+
+    def fold_in(self, item_rows: NDArray[np.int64], weights: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Solve x = (YᵀY + Yᵀ(C − I)Y + λI)⁻¹ Yᵀ C p for one subject (Hu et al. 2008, equation 4).
+
+        Parameters
+        ----------
+        item_rows
+            Rows of all items the subject reacted to, shape (n,); a row may stand more than once, its weights
+            are then summed, as the training matrix is.
+        weights
+            Event weights, shape (n,), finite. Those of 0 and less are left out, as in training.
+
+        Returns
+        -------
+        ndarray of float32, shape (f,)
+            Zero if nothing positive is left.
+        """
+        rows, given = np.asarray(item_rows, dtype=np.int64), np.asarray(weights, dtype=np.float64)
+        if rows.shape != given.shape or rows.ndim != 1:
+            raise InvalidInput(f"item_rows has shape {rows.shape}, weights {given.shape}")
+        if not np.isfinite(given).all():
+            raise InvalidInput("a weight is not finite")
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self.item_ids)):
+            raise InvalidInput(f"an item row is outside 0 to {len(self.item_ids) - 1}")
+        positive = given > 0.0
+        distinct, place = np.unique(rows[positive], return_inverse=True)
+        if len(distinct) == 0:
+            return np.zeros(self.width, dtype=np.float32)
+        confidence = self.alpha * np.bincount(place, given[positive])  # (n,)
+        factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
+        left = self._gram + (factors * (confidence - 1.0)[:, None]).T @ factors
+        right = confidence @ factors
+        try:
+            solved = np.linalg.solve(left, right)
+        except np.linalg.LinAlgError:  # no regularization and fewer directions than factors
+            solved = np.linalg.lstsq(left, right, rcond=None)[0]
+        return solved.astype(np.float32)
+
+    def scores(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the predicted preference for every item, shape (n_items,)."""
+        if vector.shape != (self.width,) or not np.isfinite(vector).all():
+            raise InvalidInput(f"the vector must be finite with shape ({self.width},), it has {vector.shape}")
+        found: NDArray[np.float32] = self.item_factors @ np.asarray(vector, dtype=np.float32)
+        return found
+
+    def search_rows(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        exclude: NDArray[np.int64] | None = None,
+    ) -> Scored:
+        """Return the `k` best rows by inner product; `exclude` are rows."""
+        return top_k(self.scores(vector), k, exclude=exclude)
+
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        exclude: Collection[EntityId] = (),
+        allow: Callable[[EntityId], bool] | None = None,
+    ) -> list[Hit]:
+        """Return the `k` best items by inner product, best first, fewer only if no more are left.
+
+        A zero vector tells nothing: the result is then empty.
+        """
+        if not np.any(vector):
+            return []
+        rows = self.item_rows(exclude)
+        return best_allowed(self.scores(vector), k, self.item_ids, exclude=rows, allow=allow)
+
+    def save(self, folder: Path) -> None:
+        """Write the part: als.json, item_ids.json, subject_ids.json and both factor arrays."""
+        settings = {"factors": self.width, "regularization": self.regularization, "alpha": self.alpha}
+        write_json(folder, "als", settings)
+        write_json(folder, "item_ids", self.item_ids)
+        write_json(folder, "subject_ids", self.subject_ids)
+        write_array(folder, "item_factors", self.item_factors)
+        write_array(folder, "subject_factors", self.subject_factors)
+
+    @classmethod
+    def load(cls, folder: Path) -> AlsModel:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ReleaseRefused
+            If a file is missing, corrupt, or does not fit the others.
+        """
+        settings = read_json(folder, "als")
+        items, subjects = read_ids(folder, "item_ids"), read_ids(folder, "subject_ids")
+        width = settings.get("factors")
+        item_factors = read_array(folder, "item_factors", shape=(len(items), width), dtype=np.float32)
+        subject_factors = read_array(
+            folder, "subject_factors", shape=(len(subjects), width), dtype=np.float32
+        )
+        with refusing(f"{folder.name}/als.json"):
+            return cls(
+                items,
+                item_factors,
+                subjects,
+                subject_factors,
+                regularization=float(settings["regularization"]),
+                alpha=float(settings["alpha"]),
+            )
+
+
+def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:
+    if factors.ndim != 2 or len(factors) != len(ids):
+        raise InvalidInput(f"{len(ids)} {what} ids, {what} factors of shape {factors.shape}")
+    if len(set(ids)) != len(ids):
+        raise InvalidInput(f"a {what} id stands twice")
+    if not np.isfinite(factors).all():
+        raise InvalidInput(f"{what} factors hold a number that is not finite")
