@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from candidate_svc.popularity import PopularPart
 from candidate_svc.rows import RowMap
-from matchloop.errors import MatchloopError, Reason
+from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.errors import MatchloopError, Reason, ReleaseRefused
 from matchloop.features import EntityEncoder
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.als import AlsModel
 from matchloop.retrieval.popular import PopularModel
 from matchloop.retrieval.two_tower import TwoTowerModel
+from matchloop.usecase import Method, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +29,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from candidate_svc.rows import ItemRows
-    from matchloop.entities import Entity, Kind
     from matchloop.features import TextEmbedder
     from matchloop.observe.metrics import Metrics
     from matchloop.release.golden import Answerer
     from matchloop.release.manifest import Manifest
     from matchloop.retrieval.vector_index import VectorIndex
-    from matchloop.usecase import Method, UseCase
+    from matchloop.usecase import UseCase
 
 ALS = "als"
 TWO_TOWER = "two_tower"
 POPULAR = "popular"
+
+ROUTING_FILE = "routing.json"
 
 SNAPSHOT_AGE = timedelta(hours=6)
 """Items that changed less than this before a release was made may have changed after its snapshot."""
@@ -55,6 +61,8 @@ class Models:
         When the release was made.
     ensemble
         Weight by method for `ensemble`; a method that is not named weighs 1.
+    orders
+        The methods that did best on validation, by tier; the use case's order holds for a tier not named.
     """
 
     created: datetime
@@ -62,6 +70,7 @@ class Models:
     two_tower: TwoTowerModel | None = None
     popular: PopularPart | None = None
     ensemble: Mapping[Method, float] = field(default_factory=lambda: MappingProxyType({}))
+    orders: Mapping[Tier, tuple[Method, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class ReleaseLoader:
@@ -99,7 +108,9 @@ class ReleaseLoader:
             als=AlsModel.load(folder / ALS) if ALS in manifest.parts else None,
             two_tower=self._load_two_tower(folder) if TWO_TOWER in manifest.parts else None,
             popular=self._load_popular(folder) if POPULAR in manifest.parts else None,
+            orders=_read_orders(folder / ROUTING_FILE),
         )
+        self._warm_up(models)
         with self._lock:
             self._alive.add(models)
             rows = self._rows
@@ -118,6 +129,15 @@ class ReleaseLoader:
         model = PopularModel.load(folder / POPULAR)
         return PopularPart(model, RowMap(model.item_ids, self._rows))
 
+    def _warm_up(self, models: Models) -> None:
+        """Ask every part once: what cannot answer is refused, and the first request is not the slow one."""
+        if models.als is not None and models.als.item_ids:
+            vector = models.als.fold_in(np.zeros(1, dtype=np.int64), np.ones(1))
+            models.als.search(vector, 1)
+        if models.two_tower is not None:
+            nobody = Entity(EntityKey(Kind(self._use_case.subject), EntityId("nobody")))
+            models.two_tower.search(models.two_tower.embed_subjects([nobody])[0], 1)
+
     def items_changed(self, kind: Kind, changed: Sequence[Entity]) -> None:
         """Embed what changed for every release that is alive; see `mirror.ItemListener`."""
         if kind != self._use_case.item:
@@ -125,6 +145,17 @@ class ReleaseLoader:
         with self._lock:
             for models in self._alive:
                 _follow(models, changed)
+
+
+def _read_orders(path: Path) -> Mapping[Tier, tuple[Method, ...]]:
+    """Read a list of methods by tier; nothing is declared where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        declared = json.loads(path.read_text(encoding="utf-8"))
+        return {Tier(tier): tuple(Method(each) for each in order) for tier, order in declared.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ReleaseRefused(f"{path.name} cannot be read: {error}") from error
 
 
 def _follow(models: Models, items: Sequence[Entity]) -> None:
@@ -154,10 +185,9 @@ def embed_each(items: Sequence[Entity], upsert: Callable[[Sequence[Entity]], Non
             _log.warning("item cannot be indexed", index=what, item_id=items[0].key.id, fault=error.message)
 
 
-def answers(models: Models) -> Mapping[str, Answerer]:
-    """Return what answers golden requests, by part name: the parts that can."""
-    parts: Mapping[str, Any] = {ALS: models.als, TWO_TOWER: models.two_tower}
-    return {name: part.answer for name, part in parts.items() if hasattr(part, "answer")}
+def answers(models: Models) -> Mapping[str, Answerer]:  # noqa: ARG001
+    """Return what answers golden requests, by part name: none, `ReleaseLoader.load` asks every part once."""
+    return {}
 
 
 class ReleaseCounters:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matchloop.observe.metrics import Metrics
     from matchloop.release.slot import Loaded
     from matchloop.retrieval.scored import Hit
-    from matchloop.usecase import UseCase
+    from matchloop.usecase import Tier, UseCase
 
     Clock = Callable[[], datetime]
 
@@ -126,9 +126,7 @@ class Retriever:
             self._clock(),
         )
         tier = self._use_case.tiers.of(max(query.state.interaction_count, 0))
-        order = method_order(self._use_case, tier, asked.methods)
-        if not asked.methods and Method.POPULAR not in order:
-            order = (*order, Method.POPULAR)
+        order = self._order(asked, tier, query.models)
         wanted = min(len(asked.only) or asked.count, len(query.allowed_rows))
         routed = route(order, lambda _: True, lambda method, k: self._ask(method, query, k), wanted)
         hits = [(candidate.method, candidate.hit) for candidate in routed.candidates]
@@ -151,6 +149,14 @@ class Retriever:
             metrics.method_skips.labels(name, skip.method.value, skip.reason.value).inc()
         for part in found.degraded:
             metrics.degraded.labels(name, part).inc()
+
+    def _order(self, asked: Asked, tier: Tier, models: Models | None) -> tuple[Method, ...]:
+        """Return the request's methods; else the release's, the use case's, at last `popular`; each once."""
+        if asked.methods:
+            return method_order(self._use_case, tier, asked.methods)
+        first = models.orders.get(tier, ()) if models is not None else ()
+        use_case_order = method_order(self._use_case, tier)
+        return tuple(dict.fromkeys((*first, *use_case_order, Method.POPULAR)))
 
     def _ask(self, method: Method, query: Query, k: int) -> Sequence[Hit] | SkipReason:
         left = self._remaining()

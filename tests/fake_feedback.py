@@ -86,12 +86,11 @@ class FakeFeedback(FeedbackServiceServicer):
 
 def fake_feedback(store: FakeStore, port: int = 0) -> tuple[Server, FakeFeedback]:
     """Return a server that is not started, and what answers lookups."""
-    feedback = FakeFeedback(store)  # type: ignore[abstract] - the rest is never called
+    # What candidate_svc never calls is not there.
+    feedback = FakeFeedback(store)  # type: ignore[abstract]
     catalog = FakeCatalog(store)  # type: ignore[abstract]
     services = [
-        Service(
-            "matchloop.catalog.v1.CatalogService", add_CatalogServiceServicer_to_server, FakeCatalog(store)
-        ),
+        Service("matchloop.catalog.v1.CatalogService", add_CatalogServiceServicer_to_server, catalog),
         Service("matchloop.feedback.v1.FeedbackService", add_FeedbackServiceServicer_to_server, feedback),
     ]
     return Server(ServerSettings(port=port), services), feedback

@@ -66,10 +66,12 @@ def test_a_pass_that_verifies_reindexes_nothing() -> None:
 def test_a_change_while_pages_are_read_is_not_lost() -> None:
     store, mirror, _ = recording()
     store.upsert(*startups(20))
-    late = iter(
-        [lambda: None, lambda: store.upsert(startup("late"), startup("s1", country=Categorical("jp")))]
-    )
-    store.before_page = lambda: next(late, lambda: None)()
+    late: list[list[Entity]] = [[], [startup("late"), startup("s1", country=Categorical("jp"))]]
+
+    def change() -> None:
+        store.upsert(*(late.pop(0) if late else []))
+
+    store.before_page = change
     mirror.poll_once()
     mirror.poll_once()
     rows = mirror.rows["startup"]
