@@ -88,7 +88,8 @@ class Content:
         """Return how much each field added to the content score of these items, the most first."""
         profile = self.profile(query)
         wanted = set(items)
-        found = self._index.search(profile, len(wanted), allow=wanted.__contains__)
+        others = [id_ for id_ in query.rows.ids(query.count) if id_ not in wanted]
+        found = self._index.search(profile, len(wanted), exclude=others)
         return {hit.item: contributions_of(hit, profile, query) for hit in found}
 
     def similar(self, query: Query, item: EntityId, k: int) -> Sequence[Hit]:

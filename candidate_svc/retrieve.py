@@ -11,13 +11,12 @@ from candidate_svc.counts import SECONDS_A_DAY
 from candidate_svc.domain import Asked, Candidate, Found, SubjectState
 from candidate_svc.methods import ask
 from candidate_svc.query import Query
-from matchloop.entities import EntityId, discrete_values
+from matchloop.entities import EntityId
 from matchloop.errors import NotFound
 from matchloop.rerank.features import (
     FeatureColumns,
     ItemFacts,
     ValueProfile,
-    discrete_features,
     item_features,
 )
 from matchloop.retrieval.routing import SkipReason, method_order, route
@@ -209,7 +208,7 @@ class Retriever:
         fields = self._use_case.ranking.diversity_fields
         found = []
         for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
-            item = self._rows.entity(row)
+            item, values = self._rows.entity(row), self._rows.discrete(row)
             found.append(
                 Candidate(
                     item_id=hit.item,
@@ -217,7 +216,7 @@ class Retriever:
                     score=float(hit.score),
                     create_time=item.create_time,
                     features=tuple(own),
-                    diversity_values=tuple(discrete_values(item.features.get(name)) for name in fields),
+                    diversity_values=tuple(values.get(name, ()) for name in fields),
                     contributions=reasons.get(hit.item, ()),
                 )
             )
@@ -230,7 +229,7 @@ class Retriever:
             views=self._counts.views(rows),
             interactions=self._counts.interactions(rows),
             popularity_maximum=self._counts.maximum,
-            values=[discrete_features(self._rows.entity(row)) for row in rows.tolist()],
+            values=[self._rows.discrete(row) for row in rows.tolist()],
             profile=self._value_profile(query),
         )
         return item_features(self._feature_names, facts)
@@ -239,9 +238,9 @@ class Retriever:
         events = self._use_case.events
         reactions = []
         for event in query.events[:AFFINITY_EVENTS]:
-            item = self._rows.find(event.item)
-            if item is not None:
+            row = self._rows.row(event.item)
+            if row is not None:
                 age = max((query.now - event.time).total_seconds() / SECONDS_A_DAY, 0.0)
                 weight = events[event.event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
-                reactions.append((discrete_features(item), weight))
+                reactions.append((self._rows.discrete(row), weight))
         return ValueProfile.of(reactions)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
+from matchloop.rerank.features import discrete_features
 from matchloop.usecase import FeatureType
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class ItemRows:
         self._count = 0
         self._row_of: dict[str, int] = {}
         self._entities: list[Entity] = []
+        self._discrete: list[Mapping[str, tuple[str, ...]] | None] = []
         self._active = Column(np.bool_, fill=False)
         self._create_time = Column(np.float64, fill=np.nan)
         self._numbers = {
@@ -132,6 +134,13 @@ class ItemRows:
         """Return the item of a row as it is now."""
         return self._entities[row]
 
+    def discrete(self, row: int) -> Mapping[str, tuple[str, ...]]:
+        """Return the categorical and multi values of a row by feature name; remembered once asked for."""
+        found = self._discrete[row]
+        if found is None:
+            found = self._discrete[row] = discrete_features(self._entities[row])
+        return found
+
     def find(self, item_id: str) -> Entity | None:
         """Return the item with that id as it is now, inactive ones too; None when unknown."""
         row = self.row(item_id)
@@ -158,6 +167,7 @@ class ItemRows:
         row = self._row_of.get(item_id)
         if row is None:
             row = len(self._entities)
+            self._discrete.append(None)
             self._entities.append(Entity(EntityKey(self.kind, item_id), active=False))
             self._row_of[item_id] = row
             self._active.set(row, value=False)
@@ -201,10 +211,16 @@ class ItemRows:
             value = entity.features.get(name)
             column.set(row, value.value if isinstance(value, Numeric) else np.nan)
         if row == len(self._entities):
+            self._discrete.append(None)
             self._entities.append(entity)
             self._row_of[entity.key.id] = row
         else:
             self._entities[row] = entity
+            self._discrete[row] = discrete_features(entity)
+
+    def ids(self, count: int) -> list[EntityId]:
+        """Return the ids of the first `count` rows, inactive ones too."""
+        return [entity.key.id for entity in self._entities[:count]]
 
     def active_ids(self) -> list[EntityId]:
         """Return the ids of all items that may be shown, by row."""
