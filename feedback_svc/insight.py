@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from feedback_svc.dislikes import SPENT, Factor, decayed_factor
 from matchloop.entities import Entity
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECENT_EVENTS = 500
 HIDDEN_ITEMS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class SubjectEvent:
-    """One thing a subject did."""
+class RecentEvents:
+    """What a subject did, latest first: columns of equal length, for there are hundreds in every reply.
 
-    item_id: str
-    event_type: str
-    event_time: datetime
+    Parameters
+    ----------
+    times
+        Microseconds since 1970, UTC.
+    """
+
+    item_ids: tuple[str, ...] = ()
+    event_types: tuple[str, ...] = ()
+    times: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class SubjectState:
     interaction_count
         All, dislikes included.
     recent_events
-        Latest first by event time, at most `RECENT_EVENTS`.
+        By event time, at most `RECENT_EVENTS`.
     hidden_item_ids
         Disliked or strongly reacted to, latest first, none twice, at most `HIDDEN_ITEMS`.
     factors
@@ -42,9 +49,14 @@ class SubjectState:
 
     entity: Entity | None
     interaction_count: int
-    recent_events: tuple[SubjectEvent, ...]
+    recent_events: RecentEvents
     hidden_item_ids: tuple[str, ...]
     factors: tuple[Factor, ...]
+
+
+def microseconds(moment: datetime) -> int:
+    """Return an aware time as microseconds since 1970, UTC."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def factors_now(factors: tuple[Factor, ...], now: datetime) -> tuple[Factor, ...]:

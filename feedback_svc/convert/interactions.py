@@ -132,19 +132,11 @@ def subject_to_look_up(request: calls.LookupSubjectStateRequest, now: datetime) 
 
 def state_reply(state: SubjectState) -> calls.LookupSubjectStateResponse:
     """Convert a subject's state."""
-    return calls.LookupSubjectStateResponse(
+    reply = calls.LookupSubjectStateResponse(
         state=subject_state_pb2.SubjectState(
             known=state.entity is not None,
             entity=None if state.entity is None else entity_to_proto(state.entity),
             interaction_count=state.interaction_count,
-            recent_events=[
-                subject_state_pb2.SubjectEvent(
-                    item_id=event.item_id,
-                    event_type=event.event_type,
-                    event_time=event.event_time,  # type: ignore[arg-type]  # the runtime takes aware times
-                )
-                for event in state.recent_events
-            ],
             hidden_item_ids=state.hidden_item_ids,
             weight_factors=[
                 subject_state_pb2.WeightFactor(feature=f.feature, value=f.value, factor=f.factor)
@@ -152,3 +144,10 @@ def state_reply(state: SubjectState) -> calls.LookupSubjectStateResponse:
             ],
         )
     )
+    events = state.recent_events
+    add = reply.state.recent_events.add  # filling in place takes a fifth of the time of building messages
+    for item_id, event_type, micros in zip(events.item_ids, events.event_types, events.times, strict=True):
+        time = add(item_id=item_id, event_type=event_type).event_time
+        time.seconds, rest = divmod(micros, 1_000_000)
+        time.nanos = rest * 1000
+    return reply

@@ -22,9 +22,10 @@ from feedback_svc.insight import (
     HIDDEN_ITEMS,
     RECENT_EVENTS,
     NegativeNumbers,
-    SubjectEvent,
+    RecentEvents,
     SubjectState,
     factors_now,
+    microseconds,
 )
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction, tie
 from feedback_svc.sessions import RecordFilter, Session, SessionsRecorded
@@ -296,9 +297,10 @@ class MemoryStore:
             return SubjectState(
                 entity=self._entities.get(subject),
                 interaction_count=len(own),
-                recent_events=tuple(
-                    SubjectEvent(s.interaction.item_id, s.interaction.event_type, s.interaction.event_time)
-                    for s in own[:RECENT_EVENTS]
+                recent_events=RecentEvents(
+                    tuple(s.interaction.item_id for s in own[:RECENT_EVENTS]),
+                    tuple(s.interaction.event_type for s in own[:RECENT_EVENTS]),
+                    tuple(microseconds(s.interaction.event_time) for s in own[:RECENT_EVENTS]),
                 ),
                 hidden_item_ids=tuple(dict.fromkeys(s.interaction.item_id for s in hidden)),
                 factors=factors_now(factors, now),

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, Select, literal, select, tuple_
 
 from feedback_svc.dislikes import Factor
-from feedback_svc.insight import HIDDEN_ITEMS, RECENT_EVENTS, SubjectEvent, SubjectState, factors_now
+from feedback_svc.insight import HIDDEN_ITEMS, RECENT_EVENTS, RecentEvents, SubjectState, factors_now
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction, Tie
 from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded
 from feedback_svc.store.catalog_sql import entity_of
@@ -115,7 +115,9 @@ class RecordSql:
         row = self._database.run(
             lambda connection: connection.exec_driver_sql(SUBJECT_STATE, parameters).one()
         )
-        events = zip(row.event_items or (), row.event_types or (), row.event_times or (), strict=True)
+        events = RecentEvents(
+            _split(row.event_items), _split(row.event_types), tuple(map(int, _split(row.event_times)))
+        )
         weights = zip(
             row.factor_features or (),
             row.factor_values or (),
@@ -126,8 +128,8 @@ class RecordSql:
         return SubjectState(
             entity=None if row.features is None else entity_of((subject.kind, subject.id, *row[:5])),
             interaction_count=row.interaction_count,
-            recent_events=tuple(SubjectEvent(*event) for event in events),
-            hidden_item_ids=tuple(dict.fromkeys(row.hidden or ())),
+            recent_events=events,
+            hidden_item_ids=tuple(dict.fromkeys(_split(row.hidden))),
             factors=factors_now(tuple(Factor(*weight) for weight in weights), now),
         )
 
@@ -151,6 +153,10 @@ def interaction_parameters(
         number_array([f.half_life_seconds for f in facts]),
         now,
     )
+
+
+def _split(column: str | None) -> tuple[str, ...]:
+    return tuple(column.split("\x1f")) if column else ()
 
 
 def _nullable(values: Sequence[str | None]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from feedback_svc.catalog import ChangePosition, Deactivated, UpsertCounts
 from feedback_svc.dislikes import Dislike, Receipt
-from feedback_svc.insight import SubjectEvent
+from feedback_svc.insight import microseconds
 from feedback_svc.interactions import Tie, facts_of
 from feedback_svc.sessions import RecordFilter, SessionsRecorded
 from feedback_svc.store.database import Database
@@ -198,20 +198,19 @@ class StoreContract:
         state = store.lookup_subject_state(USE_CASE, key("investor", "s"), now=NOW)
         assert state.entity is not None
         assert state.interaction_count == 4
-        assert state.recent_events[:2] == (
-            SubjectEvent("b", "like", NOW - timedelta(days=1)),
-            SubjectEvent("a", "click", NOW - timedelta(days=2)),
-        )
+        assert state.recent_events.item_ids == ("b", "a", "c", "b")
+        assert state.recent_events.event_types == ("like", "click", "dislike", "apply")
+        assert state.recent_events.times[1] == microseconds(NOW - timedelta(days=2))
         assert state.hidden_item_ids == ("b", "c")
         unknown = store.lookup_subject_state(USE_CASE, key("investor", "nobody"), now=NOW)
-        assert (unknown.entity, unknown.interaction_count, unknown.recent_events) == (None, 0, ())
+        assert (unknown.entity, unknown.interaction_count, unknown.recent_events.times) == (None, 0, ())
 
     def test_a_state_is_bounded(self, store: Store) -> None:
         for first in (0, 300):
             batch = [event(f"{n}", item=f"i{n}", days=-n) for n in range(first, first + 300)]
             store.record_interactions(batch, facts(batch), now=NOW)
         state = store.lookup_subject_state(USE_CASE, key("investor", "s"), now=NOW)
-        assert [e.item_id for e in state.recent_events] == [f"i{n}" for n in range(500)]
+        assert state.recent_events.item_ids == tuple(f"i{n}" for n in range(500))
         assert state.interaction_count == 600
 
     def test_a_dislike_hides_cuts_and_makes_an_example(self, store: Store) -> None:
@@ -229,7 +228,7 @@ class StoreContract:
         assert again.stored.changes == receipt.stored.changes
         state = store.lookup_subject_state(USE_CASE, key("investor", "s"), now=NOW)
         assert state.hidden_item_ids == ("i",)
-        assert [e.event_type for e in state.recent_events] == ["dislike"]
+        assert state.recent_events.event_types == ("dislike",)
         assert [(f.feature, f.value, f.factor) for f in state.factors] == [
             ("category", "fintech", pytest.approx(0.85))
         ]

@@ -309,12 +309,14 @@ BEGIN
 END
 $$;
 
--- All that retrieval needs of a subject, in one go.
+-- All that retrieval needs of a subject, in one go. Long columns come joined by the unit separator, which no
+-- id holds (ids have no control characters): splitting text is ten times faster than reading an array.
+-- Event times are microseconds since 1970.
 CREATE FUNCTION subject_state(
     of_use_case text, of_kind text, of_subject text, most_events int, most_hidden int,
     OUT features jsonb, OUT active boolean, OUT create_time timestamptz, OUT update_time timestamptz,
     OUT change_sequence bigint, OUT interaction_count bigint,
-    OUT event_items text[], OUT event_types text[], OUT event_times timestamptz[], OUT hidden text[],
+    OUT event_items text, OUT event_types text, OUT event_times text, OUT hidden text,
     OUT factor_features text[], OUT factor_values text[], OUT factors float8[], OUT as_of timestamptz[]
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -329,7 +331,8 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT array_agg(r.item_id), array_agg(r.event_type), array_agg(r.event_time)
+    SELECT string_agg(r.item_id, E'\x1f'), string_agg(r.event_type, E'\x1f'),
+        string_agg(((date_part('epoch', r.event_time) * 1e6)::bigint)::text, E'\x1f')
     INTO event_items, event_types, event_times
     FROM (
         SELECT i.item_id, i.event_type, i.event_time FROM interactions i
@@ -337,7 +340,7 @@ BEGIN
         ORDER BY i.event_time DESC, i.sequence DESC LIMIT most_events
     ) AS r;
 
-    SELECT array_agg(r.item_id) INTO hidden
+    SELECT string_agg(r.item_id, E'\x1f') INTO hidden
     FROM (
         SELECT i.item_id FROM interactions i
         WHERE i.use_case = of_use_case AND i.subject_id = of_subject AND i.hides
