@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from feedback_svc.command import told
 from feedback_svc.export_columns import COPIED, ENTITIES, CopiedTable
 from feedback_svc.settings import DatabaseSettings
 from feedback_svc.store.catalog_sql import entity_of
@@ -165,26 +166,22 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the snapshot; made when missing.")],
 ) -> None:
     """Write a snapshot of the database named by FEEDBACK_DATABASE_URL."""
-    settings = read_settings(DatabaseSettings)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns) as progress:
-        totals = estimated_rows(settings.database_url)
-        tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
-        watermark = export(
-            settings.database_url,
-            out,
-            now=utc_now(),
-            advance=lambda table, rows: progress.advance(tasks[table], rows),
-        )
-        for task in tasks.values():
-            done = progress.tasks[task].completed
-            progress.update(task, total=done or progress.tasks[task].total)
+    with told():
+        settings = read_settings(DatabaseSettings)
+        watermark = _export_with_progress(settings.database_url, out)
     typer.echo(f"snapshot of watermark {watermark} in {out}")
+
+
+def _export_with_progress(url: str, out: Path) -> int:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress:
+        tasks = {name: progress.add_task(name, total=rows) for name, rows in estimated_rows(url).items()}
+        watermark = export(
+            url, out, now=utc_now(), advance=lambda table, rows: progress.advance(tasks[table], rows)
+        )
+        for task in progress.tasks:
+            progress.update(task.id, total=task.completed or task.total)
+    return watermark
 
 
 def estimated_rows(url: str) -> dict[str, int]:

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
 
+from feedback_svc.command import told
 from feedback_svc.settings import DatabaseSettings
 from matchloop.rpc.settings import read_settings
 
@@ -85,10 +86,11 @@ def main(
     ] = False,
 ) -> None:
     """Bring the database named by FEEDBACK_DATABASE_URL to the current schema."""
-    settings = read_settings(DatabaseSettings)
-    migrate(settings.database_url, revision=revision)
-    if restored:
-        typer.echo(f"sequences go on with offset {continue_sequences(settings.database_url)}")
+    with told():
+        settings = read_settings(DatabaseSettings)
+        migrate(settings.database_url, revision=revision)
+        if restored:
+            typer.echo(f"sequences go on with offset {continue_sequences(settings.database_url)}")
     typer.echo(f"schema is at {revision}")
 
 

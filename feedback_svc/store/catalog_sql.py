@@ -175,7 +175,7 @@ class CatalogSql:
 
 
 def _horizon() -> ColumnElement[int]:
-    """Changes below it have all been committed or undone; see the first migration."""
+    """Return what all changes below have been committed or undone; see the first migration."""
     return func.change_horizon()
 
 

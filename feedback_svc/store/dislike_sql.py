@@ -39,7 +39,8 @@ INSERT INTO weight_factors (use_case, subject_id, feature, value, factor, as_of)
 SELECT %(use_case)s, %(subject_id)s, feature, value, factor, as_of
 FROM unnest(%(features)s::text[], %(values)s::text[], %(factors)s::float8[], %(as_of)s::timestamptz[])
     AS sent (feature, value, factor, as_of)
-ON CONFLICT (use_case, subject_id, feature, value) DO UPDATE SET factor = excluded.factor, as_of = excluded.as_of
+ON CONFLICT (use_case, subject_id, feature, value)
+    DO UPDATE SET factor = excluded.factor, as_of = excluded.as_of
 """
 NEGATIVE_NUMBERS = """
 SELECT count(*), count(error), coalesce(avg(error), 0.0) FROM dislikes
