@@ -1,0 +1,1 @@
+"""candidate_svc: finds what could be recommended; holds nothing that cannot be rebuilt."""

@@ -1,0 +1,168 @@
+"""``python -m candidate_svc``: the one place where candidate_svc is put together."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from candidate_svc.client import FeedbackClient, connect
+from candidate_svc.methods import Content, methods_of
+from candidate_svc.mirror import Mirror
+from candidate_svc.popularity import LivePopularity
+from candidate_svc.released import Models, ReleaseCounters, ReleaseLoader, answers
+from candidate_svc.retrieve import Retriever
+from candidate_svc.servicer import SERVICE, CandidateServicer
+from candidate_svc.settings import CandidateSettings
+from candidate_svc.states import RememberedStates
+from matchloop.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
+from matchloop.errors import InvalidInput
+from matchloop.features import load_embedder
+from matchloop.observe.logs import configure_logging, get_logger
+from matchloop.observe.metrics import Metrics
+from matchloop.release import MlflowRegistry, ReleaseSlot
+from matchloop.rpc import deadline
+from matchloop.rpc.server import Server, Service
+from matchloop.rpc.settings import read_settings
+from matchloop.rpc.validation import utc_now
+from matchloop.usecase import load_use_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import grpc
+
+    from matchloop.release import Registry
+    from matchloop.usecase import UseCase
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Everything that runs, wired; nothing runs before `start`."""
+
+    settings: CandidateSettings
+    server: Server
+    mirror: Mirror
+    slots: Mapping[str, ReleaseSlot[Models]]
+    channel: grpc.Channel
+
+    def start(self) -> None:
+        """Start polling; health says SERVING once the catalogue was listed and the registry was asked."""
+        self.mirror.start()
+        threading.Thread(target=self._become_ready, name="startup", daemon=True).start()
+
+    def _become_ready(self) -> None:
+        if self.slots:
+            pool = ThreadPoolExecutor(len(self.slots), thread_name_prefix="slot-start")
+            started = [pool.submit(slot.start) for slot in self.slots.values()]
+            waiting = wait(started, timeout=self.settings.release_wait_seconds).not_done
+            pool.shutdown(wait=False)
+            if waiting:
+                _log.warning("serving before the registry answered", use_cases=len(waiting))
+        while not self.mirror.wait_ready(timeout=60.0):
+            _log.warning("the catalogue has not been read yet", stale=self.mirror.staleness())
+        self.server.set_serving(SERVICE, True)
+
+    def close(self) -> None:
+        """Stop polling, close the channel."""
+        self.mirror.close()
+        for slot in self.slots.values():
+            slot.close(timeout=1.0)
+        self.channel.close()
+
+
+def build(settings: CandidateSettings, registry: Registry | None = None) -> Application:
+    """Wire candidate_svc.
+
+    Parameters
+    ----------
+    registry
+        In place of the one at `settings.registry_uri`.
+    """
+    metrics = Metrics()
+    use_cases = load_use_cases(*settings.use_case_folders)
+    if registry is None and settings.registry_uri is not None:
+        registry = MlflowRegistry(settings.registry_uri)
+    channel = connect(settings.feedback_address)
+    client = FeedbackClient(
+        channel,
+        metrics,
+        lookup_seconds=settings.lookup_seconds,
+        list_seconds=settings.list_seconds,
+        entities_page=settings.entities_page,
+        stats_page=settings.stats_page,
+    )
+    mirror = Mirror(client, use_cases, clock=utc_now, metrics=metrics, poll_seconds=settings.poll_seconds)
+    slots: dict[str, ReleaseSlot[Models]] = {}
+    retrievers = {
+        use_case.id: _retriever(use_case, settings, mirror, metrics, registry, slots)
+        for use_case in use_cases.values()
+    }
+    states = RememberedStates(client, seconds=settings.state_seconds, most=settings.states_kept)
+    servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=utc_now)
+    service = Service(SERVICE, add_CandidateServiceServicer_to_server, servicer)
+    server = Server(settings, [service], metrics=metrics, serving=False)
+    application = Application(settings, server, mirror, slots, channel)
+    server.on_flush("stop polling", application.close)
+    return application
+
+
+def _retriever(
+    use_case: UseCase,
+    settings: CandidateSettings,
+    mirror: Mirror,
+    metrics: Metrics,
+    registry: Registry | None,
+    slots: dict[str, ReleaseSlot[Models]],
+) -> Retriever:
+    rows, counts = mirror.rows[use_case.item], mirror.counts[use_case.id]
+    embedder = load_embedder(None, use_case.embedding_width)
+    content = Content(use_case, embedder)
+    loader = ReleaseLoader(use_case, rows, embedder)
+    mirror.subscribe(content)
+    mirror.subscribe(loader)
+    slot = None
+    if registry is not None:
+        slot = slots[use_case.id] = ReleaseSlot(
+            use_case,
+            registry,
+            loader.load,
+            settings.cache_folder,
+            settings.release_poll_seconds,
+            ReleaseCounters(metrics, utc_now),
+            answers=answers,
+            alias=settings.release_alias,
+            clock=utc_now,
+        )
+    return Retriever(
+        use_case,
+        rows,
+        counts,
+        methods_of(content, LivePopularity(counts)),
+        content=content,
+        release=(lambda: None) if slot is None else slot.current,
+        clock=utc_now,
+        metrics=metrics,
+        remaining=deadline.remaining,
+    )
+
+
+def main() -> int:
+    """Serve until SIGTERM; returns the exit code."""
+    try:
+        settings = read_settings(CandidateSettings)
+        configure_logging(settings.log_level, service="candidate_svc")
+        application = build(settings)
+    except InvalidInput as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
+    application.start()
+    return application.server.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

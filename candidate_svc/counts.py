@@ -1,0 +1,116 @@
+"""What is counted of each item in one use case, by the rows of its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from candidate_svc.rows import Column
+from matchloop.rerank.features import popularity_count
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+    from candidate_svc.rows import ItemRows
+    from matchloop.entities import EntityId
+
+SECONDS_A_DAY = 86_400.0
+MOST_HALF_LIVES = 500.0
+"""Weights older or younger than this many half-lives before or after the reference are cut there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStats:
+    """The store's counts of one item.
+
+    Parameters
+    ----------
+    views, interactions
+        0 or more.
+    decayed_weight
+        Sum of positive event weights, decayed to `decay_time`.
+    decay_time
+        Aware UTC; None when nothing was counted.
+    """
+
+    item_id: EntityId
+    views: int
+    interactions: int
+    decayed_weight: float
+    decay_time: datetime | None
+    change_sequence: int
+
+
+class ItemCounts:
+    """Counts by row; one writer, any number of readers, as for `ItemRows`.
+
+    All items decay alike, so their order does not change with time: weights are kept as of one reference
+    time, and one factor brings them all to now.
+
+    Parameters
+    ----------
+    rows
+        The items of the use case's item kind.
+    half_life_days
+        After this many days an event counts half.
+    reference
+        Any time near those of the events, aware UTC.
+    """
+
+    def __init__(self, rows: ItemRows, *, half_life_days: float, reference: datetime) -> None:
+        self._rows = rows
+        self._half_life = half_life_days * SECONDS_A_DAY
+        self._reference = reference.timestamp()
+        self._views = Column(np.float64, fill=0.0)
+        self._interactions = Column(np.float64, fill=0.0)
+        self._weight = Column(np.float64, fill=0.0)
+        self._maximum = 0.0
+
+    def apply(self, stats: Iterable[ItemStats]) -> None:
+        """Put counts in their rows; an item not listed yet gets a row that is inactive until it is."""
+        for each in stats:
+            row = self._rows.claim(each.item_id)
+            self._views.set(row, max(each.views, 0))
+            self._interactions.set(row, max(each.interactions, 0))
+            self._weight.set(row, self._at_reference(each))
+        count = self._rows.count
+        if count:
+            totals = popularity_count(self._views.upto(count), self._interactions.upto(count))
+            self._maximum = float(totals.max())
+
+    def clear_others(self, listed: Collection[EntityId]) -> None:
+        """Set the counts of every item that is not listed to zero."""
+        kept = set(self._rows.rows(listed, self._rows.count).tolist())
+        gone = [self._rows.entity(row).key.id for row in range(self._rows.count) if row not in kept]
+        self.apply(ItemStats(item_id, 0, 0, 0.0, None, 0) for item_id in gone)
+
+    def _at_reference(self, stats: ItemStats) -> float:
+        if stats.decay_time is None or not stats.decayed_weight > 0.0:
+            return 0.0
+        half_lives = (stats.decay_time.timestamp() - self._reference) / self._half_life
+        weight = stats.decayed_weight * 2.0 ** min(max(half_lives, -MOST_HALF_LIVES), MOST_HALF_LIVES)
+        return float(weight) if np.isfinite(weight) else 0.0
+
+    @property
+    def maximum(self) -> float:
+        """Largest views + 3 × interactions of the catalogue."""
+        return self._maximum
+
+    def views(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the views of these rows, same shape."""
+        return np.asarray(self._views.upto(self._rows.count)[rows])
+
+    def interactions(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the interactions of these rows, same shape."""
+        return np.asarray(self._interactions.upto(self._rows.count)[rows])
+
+    def decayed(self, count: int, now: datetime) -> NDArray[np.float64]:
+        """Return the weights of the first `count` rows decayed to `now`, (count,), 0 or more, finite."""
+        half_lives = (self._reference - now.timestamp()) / self._half_life
+        factor = 2.0 ** min(max(half_lives, -MOST_HALF_LIVES), MOST_HALF_LIVES)
+        return np.asarray(self._weight.upto(count) * factor)

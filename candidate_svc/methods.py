@@ -1,0 +1,231 @@
+"""The methods of retrieval: from one query to the items of one method, best first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from candidate_svc.explain import contributions_of
+from candidate_svc.released import embed_each
+from matchloop.entities import Entity, EntityKey, Kind
+from matchloop.observe.logs import get_logger
+from matchloop.retrieval.content import ContentIndex
+from matchloop.retrieval.fusion import fuse
+from matchloop.retrieval.routing import SkipReason
+from matchloop.retrieval.scored import Hit, top_k
+from matchloop.usecase import Method, UseCase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from candidate_svc.domain import Contribution
+    from candidate_svc.popularity import LivePopularity
+    from candidate_svc.query import Query
+    from matchloop.entities import EntityId
+    from matchloop.features import TextEmbedder
+    from matchloop.retrieval.als import AlsModel
+    from matchloop.retrieval.profile import ContentProfile
+    from matchloop.retrieval.two_tower import TwoTowerModel
+
+CONTENT_EVENTS = 100
+"""Latest events that content retrieval looks at."""
+
+HISTORY_EVENTS = 50
+"""Latest positive events that the subject tower is given."""
+
+DIRECT = 1000
+"""When no more items than this may be returned, they are scored one by one, instead of searched for."""
+
+FUSED = (Method.ALS, Method.TWO_TOWER, Method.CONTENT)
+"""What `ensemble` is made of."""
+
+FUSED_DEPTH = 4
+"""Each method of an ensemble gives this many times as many as are asked."""
+
+_log = get_logger()
+
+
+class Retrieval(Protocol):
+    """One method."""
+
+    def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+        """Return at most `k` items of `query.allowed`, best first, or why there are none; may raise."""
+
+
+class Content:
+    """Content retrieval of one use case; follows the mirror."""
+
+    def __init__(self, use_case: UseCase, embedder: TextEmbedder) -> None:
+        self._use_case = use_case
+        self._index = ContentIndex(use_case, embedder)
+
+    def items_changed(self, kind: Kind, changed: Sequence[Entity]) -> None:
+        """Index what changed; see `mirror.ItemListener`."""
+        if kind != self._use_case.item:
+            return
+        self._index.remove([item.key.id for item in changed if not item.active])
+        active = [item for item in changed if item.active]
+        if active:
+            embed_each(active, self._index.upsert, f"content of {self._use_case.id}")
+
+    def profile(self, query: Query) -> ContentProfile:
+        """Return what the subject of a query looks for."""
+        events = query.events[:CONTENT_EVENTS]
+        return self._index.profile(query.subject, events, query.state.weight_factors, query.now)
+
+    def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+        """See `Retrieval`."""
+        profile = self.profile(query)
+        if not profile.has_signal:
+            return SkipReason.NO_SIGNAL
+        found = self._index.search(profile, k, allow=query.may_show)
+        return [Hit(hit.item, hit.score) for hit in found]
+
+    def explain(self, query: Query, items: Sequence[EntityId]) -> Mapping[EntityId, tuple[Contribution, ...]]:
+        """Return how much each field added to the content score of these items, the most first."""
+        profile = self.profile(query)
+        wanted = set(items)
+        found = self._index.search(profile, len(wanted), allow=wanted.__contains__)
+        return {hit.item: contributions_of(hit, profile, query) for hit in found}
+
+    def similar(self, query: Query, item: EntityId, k: int) -> Sequence[Hit]:
+        """Return items like `item`, best first, without itself; none when it is not indexed."""
+        profile = self._index.profile_like(item)
+        if profile is None:
+            return []
+        found = self._index.search(profile, k, exclude=[item], allow=query.may_show)
+        return [Hit(hit.item, hit.score) for hit in found]
+
+
+class Als:
+    """ALS of the release, with the subject folded in from what it did."""
+
+    def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+        """See `Retrieval`."""
+        model = query.models.als if query.models is not None else None
+        if model is None:
+            return SkipReason.MISSING
+        vector = _als_vector(model, query)
+        if vector is None or not vector.any():
+            return SkipReason.NO_SIGNAL
+        if len(query.allowed_rows) > DIRECT:
+            return model.search(vector, k, allow=query.may_show)
+        ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
+        known = [id_ for id_ in ids if model.item_row(id_) is not None]
+        scores = model.item_factors[model.item_rows(known)] @ vector
+        return top_k(scores, k).hits(known)
+
+
+def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
+    """Fold in what the state tells; the trained vector when that is more than the state tells.
+
+    A state holds the latest events: when it holds all there are, folding them in loses nothing, and has
+    what came since the training.
+    """
+    trained = model.subject_vector(query.asked.subject_id)
+    state = query.state
+    if trained is not None:
+        assert query.models is not None
+        whole = state.interaction_count <= len(state.recent_events) and state.recent_events
+        newer = any(event.time > query.models.created for event in query.events)
+        if not (whole or newer):
+            return trained
+    known = [(item, weight) for item, weight in query.positive if model.item_row(item) is not None]
+    if not known:
+        return trained
+    rows = model.item_rows([item for item, _ in known])
+    return model.fold_in(rows, np.asarray([weight for _, weight in known], dtype=np.float64))
+
+
+class TwoTower:
+    """The Two-Tower of the release, from the subject's features and history."""
+
+    def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+        """See `Retrieval`."""
+        model = query.models.two_tower if query.models is not None else None
+        if model is None:
+            return SkipReason.MISSING
+        history = _history(model, query)
+        if not history and not (query.subject is not None and query.subject.features):
+            return SkipReason.NO_SIGNAL
+        key = EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
+        vector = model.embed_subjects([query.subject or Entity(key)], [history])[0]
+        if len(query.allowed_rows) > DIRECT:
+            return model.search(vector, k, allow=query.may_show)
+        ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
+        found = [(id_, own) for id_ in ids if (own := model.index.vector(id_)) is not None]
+        if not found:
+            return []
+        return top_k(np.stack([own for _, own in found]) @ vector, k).hits([id_ for id_, _ in found])
+
+
+def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:
+    if not model.uses_history:
+        return []
+    found = [(query.rows.find(item), weight) for item, weight in query.positive[:HISTORY_EVENTS]]
+    return [(item, weight) for item, weight in found if item is not None and item.features]
+
+
+class Popular:
+    """Live popularity within the subject's segments. Has an answer as long as any item may be shown."""
+
+    def __init__(self, popularity: LivePopularity) -> None:
+        self._popularity = popularity
+
+    def find(self, query: Query, k: int) -> Sequence[Hit]:
+        """See `Retrieval`; items that nobody looked at come last, with score 0."""
+        part = query.models.popular if query.models is not None else None
+        scores = self._popularity.scores(part, query.segments, query.count, query.now)
+        scores = np.where(query.allowed, scores, -np.inf)
+        found = top_k(scores, k)
+        return [
+            Hit(query.rows.entity(row).key.id, score)
+            for row, score in zip(found.item.tolist(), found.score.tolist(), strict=True)
+        ]
+
+
+class Ensemble:
+    """Reciprocal rank fusion of the other methods."""
+
+    def __init__(self, methods: Mapping[Method, Retrieval]) -> None:
+        self._methods = methods
+
+    def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+        """See `Retrieval`; fuses those that answer."""
+        rankings: dict[Method, list[EntityId]] = {}
+        reasons: list[SkipReason] = []
+        for method, retrieval in self._methods.items():
+            found = ask(method, retrieval, query, FUSED_DEPTH * k)
+            if isinstance(found, SkipReason):
+                reasons.append(found)
+            elif found:
+                rankings[method] = [hit.item for hit in found]
+        if not rankings:
+            return reasons[0] if reasons else []
+        return fuse(rankings, k, weights=query.models.ensemble if query.models is not None else None)
+
+
+def ask(method: Method, retrieval: Retrieval, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+    """Return what `retrieval` finds; FAILED, and a traceback in the log, when it raises."""
+    try:
+        return retrieval.find(query, k)
+    except Exception:  # noqa: BLE001 - whatever one method dies of, the next one answers
+        _log.exception("method failed", use_case=query.asked.use_case.id, method=method.value)
+        return SkipReason.FAILED
+
+
+def methods_of(content: Content, popularity: LivePopularity) -> dict[Method, Retrieval]:
+    """Return every method of one use case."""
+    single: dict[Method, Retrieval] = {
+        Method.ALS: Als(),
+        Method.TWO_TOWER: TwoTower(),
+        Method.CONTENT: content,
+    }
+    return {
+        **single,
+        Method.ENSEMBLE: Ensemble({method: single[method] for method in FUSED}),
+        Method.POPULAR: Popular(popularity),
+    }

@@ -1,0 +1,124 @@
+"""One request under way: what is known of the subject, and which items may be shown to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from candidate_svc.filters import fitting
+from matchloop.entities import Entity, EntityKey, Kind, discrete_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+    from candidate_svc.domain import Asked, SubjectState
+    from candidate_svc.released import Models
+    from candidate_svc.rows import ItemRows
+    from matchloop.entities import EntityId
+    from matchloop.retrieval.profile import SubjectEvent
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the methods see of one request.
+
+    Parameters
+    ----------
+    count
+        Rows of `rows` that this request looks at.
+    allowed
+        bool, shape (count,): rows that may be returned.
+    subject
+        The stored entity with the request's features over it; None when neither says anything.
+    models
+        Of the release that answers; None: no release is loaded.
+    """
+
+    asked: Asked
+    state: SubjectState
+    rows: ItemRows
+    count: int
+    allowed: NDArray[np.bool_]
+    subject: Entity | None
+    models: Models | None
+    now: datetime
+
+    @classmethod
+    def of(
+        cls, asked: Asked, state: SubjectState, rows: ItemRows, models: Models | None, now: datetime
+    ) -> Query:
+        """Put together what the request, the store and the mirror say."""
+        count = rows.count
+        return cls(
+            asked=asked,
+            state=state,
+            rows=rows,
+            count=count,
+            allowed=_allowed(asked, state, rows, count),
+            subject=_subject(asked, state),
+            models=models,
+            now=now,
+        )
+
+    def may_show(self, item_id: EntityId) -> bool:
+        """Tell whether an item may be returned."""
+        row = self.rows.row(item_id)
+        return row is not None and row < self.count and bool(self.allowed[row])
+
+    @cached_property
+    def allowed_rows(self) -> NDArray[np.int64]:
+        """The rows that may be returned, ascending."""
+        return np.flatnonzero(self.allowed)
+
+    @cached_property
+    def events(self) -> tuple[SubjectEvent, ...]:
+        """What the subject did, latest first: events of types the use case declares, on items it has."""
+        known = self.asked.use_case.events
+        return tuple(event for event in self.state.recent_events if event.event_type in known)
+
+    @cached_property
+    def positive(self) -> Sequence[tuple[EntityId, float]]:
+        """Items of positive events and the events' weights, latest first."""
+        events = self.asked.use_case.events
+        return [
+            (event.item, weight) for event in self.events if (weight := events[event.event_type].weight) > 0.0
+        ]
+
+    @cached_property
+    def segments(self) -> dict[str, tuple[str, ...]]:
+        """The subject's values of the features within which popularity is counted."""
+        if self.subject is None:
+            return {}
+        features = self.subject.features
+        found = {
+            name: discrete_values(features.get(name)) for name in self.asked.use_case.popularity.segments
+        }
+        return {name: values for name, values in found.items() if values}
+
+
+def _allowed(asked: Asked, state: SubjectState, rows: ItemRows, count: int) -> NDArray[np.bool_]:
+    allowed = np.array(rows.active(count), dtype=np.bool_)
+    mask = fitting(asked.filters, rows, count)
+    if mask is not None:
+        allowed &= mask
+    if asked.only:
+        wanted = np.zeros(count, dtype=np.bool_)
+        wanted[rows.rows(asked.only, count)] = True
+        allowed &= wanted
+    allowed[rows.rows(asked.exclude, count)] = False
+    allowed[rows.rows(state.hidden, count)] = False
+    return allowed
+
+
+def _subject(asked: Asked, state: SubjectState) -> Entity | None:
+    if not asked.subject_features:
+        return state.entity
+    stored = state.entity or Entity(EntityKey(Kind(asked.use_case.subject), asked.subject_id))
+    return replace(stored, features=MappingProxyType({**stored.features, **asked.subject_features}))

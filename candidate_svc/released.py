@@ -1,0 +1,216 @@
+"""What candidate_svc serves of a release, and how it keeps step with the mirror."""
+
+from __future__ import annotations
+
+import json
+import threading
+import weakref
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from candidate_svc.popularity import PopularPart
+from candidate_svc.rows import RowMap
+from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.errors import MatchloopError, Reason, ReleaseRefused
+from matchloop.features import EntityEncoder
+from matchloop.observe.logs import get_logger
+from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.popular import PopularModel
+from matchloop.retrieval.two_tower import TwoTowerModel
+from matchloop.usecase import Method, Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from candidate_svc.rows import ItemRows
+    from matchloop.features import TextEmbedder
+    from matchloop.observe.metrics import Metrics
+    from matchloop.release.golden import Answerer
+    from matchloop.release.manifest import Manifest
+    from matchloop.retrieval.vector_index import VectorIndex
+    from matchloop.usecase import UseCase
+
+ALS = "als"
+TWO_TOWER = "two_tower"
+POPULAR = "popular"
+
+ROUTING_FILE = "routing.json"
+
+SNAPSHOT_AGE = timedelta(hours=6)
+"""Items that changed less than this before a release was made may have changed after its snapshot."""
+
+BATCH = 1024
+"""Items embedded at a time: bounds the memory of their encoded rows."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Models:
+    """The retrieval models of one release; a part that the release does not have is None.
+
+    Parameters
+    ----------
+    created
+        When the release was made.
+    ensemble
+        Weight by method for `ensemble`; a method that is not named weighs 1.
+    orders
+        The methods that did best on validation, by tier; the use case's order holds for a tier not named.
+    """
+
+    created: datetime
+    als: AlsModel | None = None
+    two_tower: TwoTowerModel | None = None
+    popular: PopularPart | None = None
+    ensemble: Mapping[Method, float] = field(default_factory=lambda: MappingProxyType({}))
+    orders: Mapping[Tier, tuple[Method, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class ReleaseLoader:
+    """Loads releases of one use case; keeps the item vectors of those alive in step with the mirror.
+
+    An item that a release does not know, or that changed since, is embedded by the release's item tower: when
+    the release is loaded, and when the mirror hears of the item. Two releases are alive at most (see
+    `ReleaseSlot`); one that nobody holds any more is forgotten.
+
+    Parameters
+    ----------
+    rows
+        The items of the use case's item kind.
+    embedder
+        For the texts of items and subjects.
+    """
+
+    def __init__(self, use_case: UseCase, rows: ItemRows, embedder: TextEmbedder) -> None:
+        self._use_case = use_case
+        self._rows = rows
+        self._embedder = embedder
+        self._lock = threading.Lock()
+        self._alive: weakref.WeakSet[Models] = weakref.WeakSet()
+
+    def load(self, folder: Path, manifest: Manifest) -> Models:
+        """Read the parts that `manifest` names; for `ReleaseSlot`.
+
+        Raises
+        ------
+        ReleaseRefused
+            If a part is corrupt or does not fit.
+        """
+        models = Models(
+            created=manifest.created,
+            als=AlsModel.load(folder / ALS) if ALS in manifest.parts else None,
+            two_tower=self._load_two_tower(folder) if TWO_TOWER in manifest.parts else None,
+            popular=self._load_popular(folder) if POPULAR in manifest.parts else None,
+            orders=_read_orders(folder / ROUTING_FILE),
+        )
+        self._warm_up(models)
+        with self._lock:
+            self._alive.add(models)
+            rows = self._rows
+            _follow(models, [rows.entity(row) for row in range(rows.count)])
+        return models
+
+    def _load_two_tower(self, folder: Path) -> TwoTowerModel:
+        encoders = folder / "encoder"
+        return TwoTowerModel.load(
+            folder / TWO_TOWER,
+            subject_encoder=EntityEncoder.load(encoders / "subject.json", self._embedder),
+            item_encoder=EntityEncoder.load(encoders / "item.json", self._embedder),
+        )
+
+    def _load_popular(self, folder: Path) -> PopularPart:
+        model = PopularModel.load(folder / POPULAR)
+        return PopularPart(model, RowMap(model.item_ids, self._rows))
+
+    def _warm_up(self, models: Models) -> None:
+        """Ask every part once: what cannot answer is refused, and the first request is not the slow one."""
+        if models.als is not None and models.als.item_ids:
+            vector = models.als.fold_in(np.zeros(1, dtype=np.int64), np.ones(1))
+            models.als.search(vector, 1)
+        if models.two_tower is not None:
+            nobody = Entity(EntityKey(Kind(self._use_case.subject), EntityId("nobody")))
+            models.two_tower.search(models.two_tower.embed_subjects([nobody])[0], 1)
+
+    def items_changed(self, kind: Kind, changed: Sequence[Entity]) -> None:
+        """Embed what changed for every release that is alive; see `mirror.ItemListener`."""
+        if kind != self._use_case.item:
+            return
+        with self._lock:
+            for models in self._alive:
+                _follow(models, changed)
+
+
+def _read_orders(path: Path) -> Mapping[Tier, tuple[Method, ...]]:
+    """Read a list of methods by tier; nothing is declared where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        declared = json.loads(path.read_text(encoding="utf-8"))
+        return {Tier(tier): tuple(Method(each) for each in order) for tier, order in declared.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ReleaseRefused(f"{path.name} cannot be read: {error}") from error
+
+
+def _follow(models: Models, items: Sequence[Entity]) -> None:
+    model = models.two_tower
+    if model is None:
+        return
+    since = models.created - SNAPSHOT_AGE
+    model.remove_items([item.key.id for item in items if not item.active])
+    fresh = [item for item in items if item.active and not _known(model.index, item, since)]
+    for start in range(0, len(fresh), BATCH):
+        embed_each(fresh[start : start + BATCH], model.upsert_items, "two_tower")
+
+
+def _known(index: VectorIndex, item: Entity, since: datetime) -> bool:
+    return item.key.id in index and item.update_time is not None and item.update_time < since
+
+
+def embed_each(items: Sequence[Entity], upsert: Callable[[Sequence[Entity]], None], what: str) -> None:
+    """Upsert all at once, or one by one when one of them is refused; the refused are logged and left out."""
+    try:
+        upsert(items)
+    except MatchloopError as error:
+        if len(items) > 1:
+            for item in items:
+                embed_each([item], upsert, what)
+        else:
+            _log.warning("item cannot be indexed", index=what, item_id=items[0].key.id, fault=error.message)
+
+
+def answers(models: Models) -> Mapping[str, Answerer]:  # noqa: ARG001
+    """Return what answers golden requests, by part name: none, `ReleaseLoader.load` asks every part once."""
+    return {}
+
+
+class ReleaseCounters:
+    """`matchloop.release.ReleaseMetrics` on the table of metrics."""
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._serving: dict[str, str] = {}
+
+    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:  # noqa: ARG002
+        """See `ReleaseMetrics`."""
+        before = self._serving.get(use_case)
+        if before is not None and before != release:
+            self._metrics.release_info.remove(use_case, before)
+        self._serving[use_case] = release
+        self._metrics.release_info.labels(use_case, release).set(1)
+        age = self._metrics.release_age.labels(use_case)
+        age.set_function(lambda: (self._clock() - created).total_seconds())
+
+    def release_fault(self, use_case: str, alias: str, reason: str) -> None:  # noqa: ARG002
+        """See `ReleaseMetrics`."""
+        if reason == Reason.REGISTRY_UNAVAILABLE:
+            self._metrics.release_poll_failures.labels(use_case).inc()
+        else:
+            self._metrics.release_refused.labels(use_case, reason).inc()

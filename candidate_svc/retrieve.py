@@ -1,0 +1,247 @@
+"""Retrieval of one use case: tier, methods one after the other, and what ranking needs of each candidate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from candidate_svc.counts import SECONDS_A_DAY
+from candidate_svc.domain import Asked, Candidate, Found, SubjectState
+from candidate_svc.methods import ask
+from candidate_svc.query import Query
+from matchloop.entities import EntityId, discrete_values
+from matchloop.errors import NotFound
+from matchloop.rerank.features import (
+    FeatureColumns,
+    ItemFacts,
+    ValueProfile,
+    discrete_features,
+    item_features,
+)
+from matchloop.retrieval.routing import SkipReason, method_order, route
+from matchloop.usecase import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+    from candidate_svc.counts import ItemCounts
+    from candidate_svc.domain import Contribution, FeatureFilter, SimilarAsked, TrendingAsked
+    from candidate_svc.methods import Content, Retrieval
+    from candidate_svc.released import Models
+    from candidate_svc.rows import ItemRows
+    from matchloop.observe.metrics import Metrics
+    from matchloop.release.slot import Loaded
+    from matchloop.retrieval.scored import Hit
+    from matchloop.usecase import Tier, UseCase
+
+    Clock = Callable[[], datetime]
+
+RECENCY = "recency"
+"""The one ITEM feature that ranking computes itself, from a candidate's `create_time`."""
+
+AFFINITY_EVENTS = 50
+"""Latest events that `subject_affinity` is computed from."""
+
+AFFINITY_HALF_LIFE_DAYS = 180.0
+
+LEAST_SECONDS = 0.010
+"""A method is passed over when less than this is left of the request's time; `popular` never is."""
+
+
+def _forever() -> float | None:
+    return None
+
+
+class Retriever:
+    """Answers requests of one use case.
+
+    Parameters
+    ----------
+    methods
+        Every method of the use case.
+    content
+        The one among them that explains.
+    release
+        The release in place, None while there is none.
+    clock
+        Time in UTC.
+    metrics
+        Counts candidates by method, skips by method and reason, replies without a part.
+    remaining
+        Seconds left of the request under way; None: as many as it takes.
+    """
+
+    def __init__(
+        self,
+        use_case: UseCase,
+        rows: ItemRows,
+        counts: ItemCounts,
+        methods: Mapping[Method, Retrieval],
+        *,
+        content: Content,
+        release: Callable[[], Loaded[Models] | None],
+        clock: Clock,
+        metrics: Metrics,
+        remaining: Callable[[], float | None] = _forever,
+    ) -> None:
+        self._use_case = use_case
+        self._rows = rows
+        self._counts = counts
+        self._methods = methods
+        self._content = content
+        self._release = release
+        self._clock = clock
+        self._metrics = metrics
+        self._remaining = remaining
+        self._feature_names = tuple(
+            name for name in FeatureColumns.of(use_case).item_names if name != RECENCY
+        )
+
+    def find(self, asked: Asked, state: SubjectState | None, *, degraded: tuple[str, ...] = ()) -> Found:
+        """Find candidates.
+
+        Parameters
+        ----------
+        state
+            None: nothing is known of the subject but what the request says.
+        degraded
+            Parts that could not be used, passed on to the answer.
+
+        Returns
+        -------
+        Found
+            As many candidates as were asked for, or all that may be shown; never raises for want of them.
+        """
+        loaded = self._release()
+        query = Query.of(
+            asked,
+            state or SubjectState(),
+            self._rows,
+            loaded.value if loaded is not None else None,
+            self._clock(),
+        )
+        tier = self._use_case.tiers.of(max(query.state.interaction_count, 0))
+        order = self._order(asked, tier, query.models)
+        wanted = min(len(asked.only) or asked.count, len(query.allowed_rows))
+        routed = route(order, lambda _: True, lambda method, k: self._ask(method, query, k), wanted)
+        hits = [(candidate.method, candidate.hit) for candidate in routed.candidates]
+        found = Found(
+            candidates=self._candidates(query, hits, explain=asked.explain),
+            tier=tier,
+            release=loaded.release if loaded is not None else "",
+            skipped=routed.skipped,
+            feature_names=self._feature_names,
+            degraded=degraded,
+        )
+        self._count(found)
+        return found
+
+    def _count(self, found: Found) -> None:
+        name, metrics = self._use_case.id, self._metrics
+        for method, number in Counter(each.method for each in found.candidates).items():
+            metrics.candidates.labels(name, method.value).inc(number)
+        for skip in found.skipped:
+            metrics.method_skips.labels(name, skip.method.value, skip.reason.value).inc()
+        for part in found.degraded:
+            metrics.degraded.labels(name, part).inc()
+
+    def _order(self, asked: Asked, tier: Tier, models: Models | None) -> tuple[Method, ...]:
+        """Return the request's methods; else the release's, the use case's, at last `popular`; each once."""
+        if asked.methods:
+            return method_order(self._use_case, tier, asked.methods)
+        first = models.orders.get(tier, ()) if models is not None else ()
+        use_case_order = method_order(self._use_case, tier)
+        return tuple(dict.fromkeys((*first, *use_case_order, Method.POPULAR)))
+
+    def _ask(self, method: Method, query: Query, k: int) -> Sequence[Hit] | SkipReason:
+        left = self._remaining()
+        if method is not Method.POPULAR and left is not None and left < LEAST_SECONDS:
+            return SkipReason.TIMED_OUT
+        return ask(method, self._methods[method], query, k)
+
+    def similar(self, asked: SimilarAsked) -> tuple[tuple[Candidate, ...], str]:
+        """Find items like an item by their content, best first, and the release that is in place.
+
+        Raises
+        ------
+        NotFound
+            If the catalogue holds no such item, or an inactive one.
+        """
+        item = self._rows.find(asked.item_id)
+        if item is None or not item.active:
+            raise NotFound(f"no {self._use_case.item} `{asked.item_id}`")
+        query = self._query_of_nobody(asked.filters)
+        hits = self._content.similar(query, asked.item_id, asked.count)
+        loaded = self._release()
+        found = self._candidates(query, [(Method.CONTENT, hit) for hit in hits], explain=False)
+        return found, loaded.release if loaded is not None else ""
+
+    def trending(self, asked: TrendingAsked) -> tuple[tuple[Candidate, ...], bool]:
+        """List items by popularity from `asked.offset` on, and tell whether more follow."""
+        query = self._query_of_nobody(asked.filters)
+        end = asked.offset + asked.page_size
+        hits = self._methods[Method.POPULAR].find(query, end + 1)
+        assert not isinstance(hits, SkipReason)
+        page = [(Method.POPULAR, hit) for hit in hits[asked.offset : end]]
+        return self._candidates(query, page, explain=False), len(hits) > end
+
+    def _query_of_nobody(self, filters: tuple[FeatureFilter, ...]) -> Query:
+        asked = Asked(self._use_case, EntityId(""), filters=filters)
+        loaded = self._release()
+        models = loaded.value if loaded is not None else None
+        return Query.of(asked, SubjectState(), self._rows, models, self._clock())
+
+    def _candidates(
+        self, query: Query, hits: Sequence[tuple[Method, Hit]], *, explain: bool
+    ) -> tuple[Candidate, ...]:
+        if not hits:
+            return ()
+        rows = self._rows.rows((hit.item for _, hit in hits), query.count)
+        features = self._features(query, rows).tolist()
+        reasons: Mapping[EntityId, tuple[Contribution, ...]] = {}
+        if explain:
+            reasons = self._content.explain(query, [hit.item for _, hit in hits])
+        fields = self._use_case.ranking.diversity_fields
+        found = []
+        for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
+            item = self._rows.entity(row)
+            found.append(
+                Candidate(
+                    item_id=hit.item,
+                    method=method,
+                    score=float(hit.score),
+                    create_time=item.create_time,
+                    features=tuple(own),
+                    diversity_values=tuple(discrete_values(item.features.get(name)) for name in fields),
+                    contributions=reasons.get(hit.item, ()),
+                )
+            )
+        return tuple(found)
+
+    def _features(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the ITEM ranking features of these rows, (len(rows), len(feature names))."""
+        facts = ItemFacts(
+            age_days=np.full(len(rows), np.nan),  # recency is ranking's
+            views=self._counts.views(rows),
+            interactions=self._counts.interactions(rows),
+            popularity_maximum=self._counts.maximum,
+            values=[discrete_features(self._rows.entity(row)) for row in rows.tolist()],
+            profile=self._value_profile(query),
+        )
+        return item_features(self._feature_names, facts)
+
+    def _value_profile(self, query: Query) -> ValueProfile:
+        events = self._use_case.events
+        reactions = []
+        for event in query.events[:AFFINITY_EVENTS]:
+            item = self._rows.find(event.item)
+            if item is not None:
+                age = max((query.now - event.time).total_seconds() / SECONDS_A_DAY, 0.0)
+                weight = events[event.event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
+                reactions.append((discrete_features(item), weight))
+        return ValueProfile.of(reactions)

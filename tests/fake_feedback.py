@@ -1,0 +1,96 @@
+"""feedback_svc as candidate_svc calls it, over real gRPC, on the in-memory store of `candidate_world`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from matchloop.catalog.v1 import catalog_service_pb2, item_stats_pb2
+from matchloop.catalog.v1.catalog_service_pb2_grpc import (
+    CatalogServiceServicer,
+    add_CatalogServiceServicer_to_server,
+)
+from matchloop.entities import EntityId
+from matchloop.feedback.v1 import feedback_service_pb2, subject_state_pb2
+from matchloop.feedback.v1.feedback_service_pb2_grpc import (
+    FeedbackServiceServicer,
+    add_FeedbackServiceServicer_to_server,
+)
+from matchloop.rpc.convert import entity_to_proto, timestamp
+from matchloop.rpc.server import Server, Service
+from matchloop.rpc.settings import ServerSettings
+from tests.candidate_world import FakeStore
+
+
+class FakeCatalog(CatalogServiceServicer):
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+
+    def ListEntities(self, request: Any, context: grpc.ServicerContext) -> Any:
+        page = self.store.entities(request.kinds, request.from_change_sequence, request.page_token)
+        return catalog_service_pb2.ListEntitiesResponse(
+            entities=[entity_to_proto(entity) for entity in page.items],
+            next_page_token=page.next_page_token,
+            next_change_sequence=page.next_change_sequence,
+        )
+
+    def ListItemStats(self, request: Any, context: grpc.ServicerContext) -> Any:
+        page = self.store.item_stats(request.use_case, request.from_change_sequence, request.page_token)
+        return catalog_service_pb2.ListItemStatsResponse(
+            stats=[
+                item_stats_pb2.ItemStats(
+                    use_case=request.use_case,
+                    item_id=each.item_id,
+                    views=each.views,
+                    interactions=each.interactions,
+                    decayed_weight=each.decayed_weight,
+                    decay_time=timestamp(each.decay_time),
+                    change_sequence=each.change_sequence,
+                )
+                for each in page.items
+            ],
+            next_page_token=page.next_page_token,
+            next_change_sequence=page.next_change_sequence,
+        )
+
+
+class FakeFeedback(FeedbackServiceServicer):
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.before_lookup: Callable[[], object] = lambda: None
+
+    def LookupSubjectState(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.before_lookup()
+        state = self.store.lookup(request.use_case, EntityId(request.subject_id))
+        return feedback_service_pb2.LookupSubjectStateResponse(
+            state=subject_state_pb2.SubjectState(
+                known=state.entity is not None,
+                entity=None if state.entity is None else entity_to_proto(state.entity),
+                interaction_count=state.interaction_count,
+                recent_events=[
+                    subject_state_pb2.SubjectEvent(
+                        item_id=event.item, event_type=event.event_type, event_time=timestamp(event.time)
+                    )
+                    for event in state.recent_events
+                ],
+                hidden_item_ids=sorted(state.hidden),
+                weight_factors=[
+                    subject_state_pb2.WeightFactor(feature=feature, value=value, factor=factor)
+                    for (feature, value), factor in state.weight_factors.items()
+                ],
+            )
+        )
+
+
+def fake_feedback(store: FakeStore, port: int = 0) -> tuple[Server, FakeFeedback]:
+    """Return a server that is not started, and what answers lookups."""
+    # What candidate_svc never calls is not there.
+    feedback = FakeFeedback(store)  # type: ignore[abstract]
+    catalog = FakeCatalog(store)  # type: ignore[abstract]
+    services = [
+        Service("matchloop.catalog.v1.CatalogService", add_CatalogServiceServicer_to_server, catalog),
+        Service("matchloop.feedback.v1.FeedbackService", add_FeedbackServiceServicer_to_server, feedback),
+    ]
+    return Server(ServerSettings(port=port), services), feedback
