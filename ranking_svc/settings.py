@@ -1,0 +1,57 @@
+"""What ranking_svc takes from its environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from matchloop.rpc.settings import ServerSettings
+
+
+class RankingSettings(ServerSettings):
+    """``RANKING_*`` variables; those of every server too."""
+
+    model_config = SettingsConfigDict(env_prefix="RANKING_", env_ignore_empty=True, frozen=True)
+
+    candidate_address: str = Field(min_length=1, description="gRPC target of candidate_svc.")
+    feedback_address: str = Field(min_length=1, description="gRPC target of feedback_svc.")
+    state_folder: Path = Field(
+        description="Holds cache/, spool/ and popular/ unless they are named below; each pod its own."
+    )
+    cache_folder: Path | None = Field(None, description="Releases fetched.")
+    spool_folder: Path | None = Field(None, description="Sessions that wait for the store.")
+    popular_folder: Path | None = Field(None, description="The last popular lists.")
+    use_case_folders: tuple[Path, ...] = Field((), description="JSON list; beside the shipped use cases.")
+
+    registry_uri: str = Field("", description="MLflow; empty: no release, lists are ordered by rule.")
+    release_alias: Literal["champion", "challenger"] = "champion"
+    poll_seconds: float = Field(10.0, gt=0.0, le=3600.0, description="Between two looks at the registry.")
+
+    spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
+    spool_max_bytes: int = Field(256 * 1024 * 1024, ge=1024)
+    candidate_timeout_seconds: float = Field(2.0, gt=0.0, le=60.0)
+    session_timeout_seconds: float = Field(
+        1.0, gt=0.0, le=60.0, description="Longest wait for the store before a session is spooled."
+    )
+    session_reserve_seconds: float = Field(
+        0.2, ge=0.0, le=10.0, description="Of the caller's time, kept for storing the session; 30 % at most."
+    )
+    popular_refresh_seconds: float = Field(60.0, gt=0.0, le=86_400.0)
+
+    @property
+    def cache(self) -> Path:
+        """Where fetched releases are kept."""
+        return self.cache_folder or self.state_folder / "cache"
+
+    @property
+    def spool(self) -> Path:
+        """Where sessions wait."""
+        return self.spool_folder or self.state_folder / "spool"
+
+    @property
+    def popular(self) -> Path:
+        """Where the last popular lists are kept."""
+        return self.popular_folder or self.state_folder / "popular"
