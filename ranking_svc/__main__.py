@@ -97,7 +97,7 @@ def _slots(
             registry,
             loader(use_case),
             settings.cache,
-            settings.poll_seconds,
+            settings.release_poll_seconds,
             slot_metrics,
             answers=answers,
             alias=settings.release_alias,
@@ -106,7 +106,7 @@ def _slots(
     }
 
 
-def _registry(uri: str) -> Registry | None:
+def _registry(uri: str | None) -> Registry | None:
     if not uri:
         return None
     from matchloop.release.mlflow_registry import MlflowRegistry

@@ -112,7 +112,7 @@ def read_experiment(
 
 def _use_case(name: str, use_cases: UseCases, violations: Violations) -> UseCase | None:
     violations.name("use_case", name)
-    return use_cases[name] if name in use_cases else None
+    return use_cases[name] if name in use_cases else None  # noqa: SIM401 - its lookup raises NotFound
 
 
 def _check_items(items: Sequence[ranking_service_pb2.RankItem], violations: Violations) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ranking_svc.releases import Releases
 
 CLIENT_METHOD = Method.CONTENT
-"""A client's scores, moved to [0, 1] over its list, are calibrated like this method's, which lie there too."""
+"""A client's scores, moved to [0, 1] over its list, are calibrated like this method's, which lie there."""
 
 _log = get_logger()
 

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from matchloop.rpc.settings import ServerSettings
 
 
 class RankingSettings(ServerSettings):
-    """``RANKING_*`` variables; those of every server too."""
+    """``RANKING_*`` variables; those of every server too.
+
+    `use_case_folders` is a list of folders as in PATH: separated by the system's path separator.
+    """
 
     model_config = SettingsConfigDict(env_prefix="RANKING_", env_ignore_empty=True, frozen=True)
 
     candidate_address: str = Field(min_length=1, description="gRPC target of candidate_svc.")
     feedback_address: str = Field(min_length=1, description="gRPC target of feedback_svc.")
     state_folder: Path = Field(
-        description="Holds cache/, spool/ and popular/ unless they are named below; each pod its own."
+        Path("matchloop-data/ranking"),
+        description="Holds cache/, spool/ and popular/ unless they are named below; each pod its own.",
     )
     cache_folder: Path | None = Field(None, description="Releases fetched.")
     spool_folder: Path | None = Field(None, description="Sessions that wait for the store.")
     popular_folder: Path | None = Field(None, description="The last popular lists.")
-    use_case_folders: tuple[Path, ...] = Field((), description="JSON list; beside the shipped use cases.")
+    use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="More folders of use cases (TOML) beside the shipped ones."
+    )
 
-    registry_uri: str = Field("", description="MLflow; empty: no release, lists are ordered by rule.")
+    registry_uri: str | None = Field(None, description="MLflow; None: no release, lists are ordered by rule.")
     release_alias: Literal["champion", "challenger"] = "champion"
-    poll_seconds: float = Field(10.0, gt=0.0, le=3600.0, description="Between two looks at the registry.")
+    release_poll_seconds: float = Field(
+        5.0, gt=0.0, le=3600.0, description="Between two looks at the registry."
+    )
 
     spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
     spool_max_bytes: int = Field(256 * 1024 * 1024, ge=1024)
@@ -40,6 +49,13 @@ class RankingSettings(ServerSettings):
         0.2, ge=0.0, le=10.0, description="Of the caller's time, kept for storing the session; 30 % at most."
     )
     popular_refresh_seconds: float = Field(60.0, gt=0.0, le=86_400.0)
+
+    @field_validator("use_case_folders", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        if isinstance(given, str):
+            return tuple(Path(part) for part in given.split(os.pathsep) if part)
+        return given
 
     @property
     def cache(self) -> Path:
