@@ -31,6 +31,8 @@ from ranking_svc.upstream import CANDIDATE_CALLS, FEEDBACK_CALLS, CandidateClien
 if TYPE_CHECKING:
     from matchloop.usecase import UseCases
 
+POPULAR_FOLDER = "popular"
+RELEASES_FOLDER = "releases"
 CLOSE_SECONDS = 1.0
 """Longest wait for a thread that may be in the middle of a call, at shutdown."""
 
@@ -59,7 +61,10 @@ def build(settings: RankingSettings, registry: Registry | None) -> Server:
     spool = Spool(settings.spool, max_records=settings.spool_max_sessions, max_bytes=settings.spool_max_bytes)
     session_log = SessionLog(feedback, spool, metrics, rng=random.Random())  # noqa: S311 - spreads pauses
     popular = PopularLists(
-        use_cases, candidates, settings.popular, refresh_seconds=settings.popular_refresh_seconds
+        use_cases,
+        candidates,
+        settings.cache / POPULAR_FOLDER,
+        refresh_seconds=settings.popular_refresh_seconds,
     )
     slots = _slots(settings, registry, use_cases, metrics)
     releases = Releases(slots)
@@ -96,8 +101,8 @@ def _slots(
             use_case,
             registry,
             loader(use_case),
-            settings.cache,
-            settings.release_poll_seconds,
+            settings.cache / RELEASES_FOLDER,
+            settings.poll_seconds,
             slot_metrics,
             answers=answers,
             alias=settings.release_alias,

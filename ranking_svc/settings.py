@@ -22,22 +22,21 @@ class RankingSettings(ServerSettings):
 
     candidate_address: str = Field(min_length=1, description="gRPC target of candidate_svc.")
     feedback_address: str = Field(min_length=1, description="gRPC target of feedback_svc.")
-    state_folder: Path = Field(
-        Path("matchloop-data/ranking"),
-        description="Holds cache/, spool/ and popular/ unless they are named below; each pod its own.",
+    cache: Path = Field(
+        Path("matchloop-data/ranking/cache"),
+        description="Releases fetched and the last popular lists; can be rebuilt, each process its own.",
     )
-    cache_folder: Path | None = Field(None, description="Releases fetched.")
-    spool_folder: Path | None = Field(None, description="Sessions that wait for the store.")
-    popular_folder: Path | None = Field(None, description="The last popular lists.")
+    spool: Path = Field(
+        Path("matchloop-data/ranking/spool"),
+        description="Sessions that wait for the store; must outlive the process, each process its own.",
+    )
     use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="More folders of use cases (TOML) beside the shipped ones."
     )
 
     registry_uri: str | None = Field(None, description="MLflow; None: no release, lists are ordered by rule.")
     release_alias: Literal["champion", "challenger"] = "champion"
-    release_poll_seconds: float = Field(
-        5.0, gt=0.0, le=3600.0, description="Between two looks at the registry."
-    )
+    poll_seconds: float = Field(5.0, gt=0.0, le=3600.0, description="Between two looks at the registry.")
 
     spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
     spool_max_bytes: int = Field(256 * 1024 * 1024, ge=1024)
@@ -56,18 +55,3 @@ class RankingSettings(ServerSettings):
         if isinstance(given, str):
             return tuple(Path(part) for part in given.split(os.pathsep) if part)
         return given
-
-    @property
-    def cache(self) -> Path:
-        """Where fetched releases are kept."""
-        return self.cache_folder or self.state_folder / "cache"
-
-    @property
-    def spool(self) -> Path:
-        """Where sessions wait."""
-        return self.spool_folder or self.state_folder / "spool"
-
-    @property
-    def popular(self) -> Path:
-        """Where the last popular lists are kept."""
-        return self.popular_folder or self.state_folder / "popular"

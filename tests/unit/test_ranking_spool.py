@@ -131,7 +131,8 @@ def test_a_full_disk_is_told_and_harms_no_other_record(tmp_path: Path, monkeypat
             return int(self.file.write(content[:5]))
 
     original = module._write
-    monkeypatch.setattr(module, "_write", lambda file, content, **rest: original(Full(file), content, **rest))
+    full: Any = Full
+    monkeypatch.setattr(module, "_write", lambda file, content, **rest: original(full(file), content, **rest))
     with pytest.raises(OSError, match="No space"):
         spool.append(b"lost")
     monkeypatch.undo()
