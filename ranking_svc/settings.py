@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -35,7 +35,9 @@ class RankingSettings(ServerSettings):
     )
 
     registry_uri: str | None = Field(None, description="MLflow; None: no release, lists are ordered by rule.")
-    release_alias: Literal["champion", "challenger"] = "champion"
+    release_alias: str = Field(
+        "champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Alias in the registry that is followed."
+    )
     poll_seconds: float = Field(5.0, gt=0.0, le=3600.0, description="Between two looks at the registry.")
 
     spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
