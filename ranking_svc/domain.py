@@ -125,6 +125,8 @@ class Candidate:
         None for an item of the client's own list.
     score
         The method's own, finite.
+    create_time
+        When the item came to be, aware UTC; None where unknown.
     features
         Values of `Candidates.feature_names`, in that order; finite.
     diversity_values
@@ -134,6 +136,7 @@ class Candidate:
     item_id: str
     method: Method | None
     score: float
+    create_time: datetime | None = None
     features: tuple[float, ...] = ()
     diversity_values: tuple[tuple[str, ...], ...] = ()
     contributions: tuple[Contribution, ...] = ()

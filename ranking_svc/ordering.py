@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from matchloop.observe.logs import get_logger
-from matchloop.rerank.features import FeatureColumns
+from matchloop.rerank.features import FeatureColumns, recency
 from matchloop.rerank.placement import CandidateList, place
 from matchloop.rerank.scorer import RuleScorer
 from matchloop.usecase import Method
@@ -16,6 +17,7 @@ from ranking_svc.domain import Explanation, ListItem, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ranking_svc.domain import Candidate, Candidates
     from ranking_svc.releases import Releases
 
+RECENCY = "recency"
 CLIENT_METHOD = Method.CONTENT
 """A client's scores, moved to [0, 1] over its list, are calibrated like this method's, which lie there."""
 
@@ -81,6 +84,7 @@ class Ordering:
         use_case: UseCase,
         found: Candidates,
         *,
+        now: datetime,
         limit: int | None,
         explain: bool,
     ) -> Ordered:
@@ -88,6 +92,8 @@ class Ordering:
 
         Parameters
         ----------
+        now
+            Aware UTC; ages for `recency` count up to it.
         limit
             Longest list wanted; None: all.
         explain
@@ -99,7 +105,7 @@ class Ordering:
         known = not found.stand_in
         loaded = self._releases.choose(use_case.id, found.release) if known else None
         ranker = loaded.value.ranker if loaded is not None else None
-        candidates, degraded = _candidate_list(use_case, columns, found)
+        candidates, degraded = _candidate_list(use_case, columns, found, now)
         ranked, failed = self._place(use_case, candidates, columns, ranker or rule, limit)
         reranked = ranked.reranked and known
         if failed:
@@ -134,41 +140,45 @@ class Ordering:
 
 
 def _candidate_list(
-    use_case: UseCase, columns: FeatureColumns, found: Candidates
+    use_case: UseCase, columns: FeatureColumns, found: Candidates, now: datetime
 ) -> tuple[CandidateList, list[str]]:
-    """Return what is placed, and the parts that were missing: a feature that did not come counts 0."""
+    """Return what is placed, and the parts that were missing."""
     items = found.items
-    degraded: list[str] = []
-    width = len(columns.item_names)
-    if found.feature_names == columns.item_names:
-        features = np.array([item.features for item in items], dtype=np.float32).reshape(len(items), width)
-    else:
-        features = _picked(found, columns.item_names)
-        if not found.stand_in and not set(columns.item_names) <= set(found.feature_names):
-            degraded.append(Part.FEATURES.value)
     fields = len(use_case.ranking.diversity_fields)
-    return (
-        CandidateList(
-            items=tuple(item.item_id for item in items),
-            retrieval_scores=np.array([item.score for item in items], dtype=np.float32),
-            methods=tuple(
-                Method.POPULAR if found.stand_in else item.method or CLIENT_METHOD for item in items
-            ),
-            item_features=features,
-            diversity_values=[_fit(item.diversity_values, fields) for item in items],
-        ),
-        degraded,
+    features, complete = _item_features(found, columns.item_names, now)
+    candidates = CandidateList(
+        items=tuple(item.item_id for item in items),
+        retrieval_scores=np.array([item.score for item in items], dtype=np.float32),
+        methods=tuple(Method.POPULAR if found.stand_in else item.method or CLIENT_METHOD for item in items),
+        item_features=features,
+        diversity_values=[_fit(item.diversity_values, fields) for item in items],
     )
+    return candidates, [] if complete or found.stand_in else [Part.FEATURES.value]
 
 
-def _picked(found: Candidates, names: Sequence[str]) -> NDArray[np.float32]:
-    """Return the columns `names` of the candidates' features, (n, len(names)); 0 where one did not come."""
-    features = np.zeros((len(found.items), len(names)), dtype=np.float32)
+def _item_features(
+    found: Candidates, names: Sequence[str], now: datetime
+) -> tuple[NDArray[np.float32], bool]:
+    """Return the candidates' ITEM features, (n, len(names)), and whether all came: others count 0.
+
+    `recency`, which is about this moment, is computed here unless it came.
+    """
+    n = len(found.items)
+    sent = np.array([item.features for item in found.items], dtype=np.float32).reshape(n, -1)
+    features = np.zeros((n, len(names)), dtype=np.float32)
+    complete = True
     for column, name in enumerate(names):
         if name in found.feature_names:
-            place_of = found.feature_names.index(name)
-            features[:, column] = [item.features[place_of] for item in found.items]
-    return features
+            features[:, column] = sent[:, found.feature_names.index(name)]
+        elif name == RECENCY:
+            features[:, column] = recency([_age_days(item, now) for item in found.items])
+        else:
+            complete = False
+    return features, complete
+
+
+def _age_days(item: Candidate, now: datetime) -> float:
+    return math.nan if item.create_time is None else (now - item.create_time).total_seconds() / 86_400.0
 
 
 def _fit(values: Sequence[Sequence[str]], fields: int) -> Sequence[Sequence[str]]:

@@ -19,6 +19,7 @@ from ranking_svc.session_log import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from matchloop.observe.metrics import Metrics
     from ranking_svc.domain import Clock, Rank, Recommend, SubjectGlimpse
@@ -84,9 +85,10 @@ class Pipeline:
         """
         with self._timed("candidates"):
             found = self._candidates(ask)
+        now = self.clock()
         with self._timed("order"):
-            ordered = self.ordering.order(ask.use_case, found, limit=ask.count, explain=ask.explain)
-        return self._remember(ask, found, ordered, preview=ask.preview)
+            ordered = self.ordering.order(ask.use_case, found, now=now, limit=ask.count, explain=ask.explain)
+        return self._remember(ask, found, ordered, now)
 
     def rank(self, ask: Rank) -> Recommendation:
         """Reorder the client's list and remember it.
@@ -96,20 +98,21 @@ class Pipeline:
         """
         with self._timed("candidates"):
             found = self._described(ask)
+        now = self.clock()
         with self._timed("order"):
-            ordered = self.ordering.order(ask.use_case, found, limit=None, explain=ask.explain)
+            ordered = self.ordering.order(ask.use_case, found, now=now, limit=None, explain=ask.explain)
         known = {candidate.item_id for candidate in found.items}
         unknown = tuple(item for item in ask.items if item not in known)
-        return replace(self._remember(ask, found, ordered, preview=ask.preview), unknown=unknown)
+        return replace(self._remember(ask, found, ordered, now), unknown=unknown)
 
     def _remember(
-        self, ask: Recommend | Rank, found: Candidates, ordered: Ordered, *, preview: bool
+        self, ask: Recommend | Rank, found: Candidates, ordered: Ordered, now: datetime
     ) -> Recommendation:
         """Store the session, count what happened, make the answer."""
         use_case = ask.use_case.id
         arm = arm_of(use_case, ask.subject_id, share=self.challenger_share)
         degraded, session_id = [*found.degraded, *ordered.degraded], ""
-        if ordered.items and not preview:
+        if ordered.items and not ask.preview:
             session = Session(
                 session_id=self.new_id(),
                 use_case=use_case,
@@ -118,7 +121,7 @@ class Pipeline:
                 arm=arm,
                 tier=found.tier,
                 reranked=ordered.reranked,
-                serve_time=self.clock(),
+                serve_time=now,
                 feature_names=ordered.feature_names,
                 items=ordered.items,
             )

@@ -14,12 +14,13 @@ from matchloop.feedback.v1 import (
 )
 from matchloop.rpc import deadline
 from matchloop.rpc.channel import call
-from matchloop.rpc.convert import value_to_proto
+from matchloop.rpc.convert import read_time, value_to_proto
 from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse
 from ranking_svc.wire import METHODS, METHODS_TO_PROTO, TIERS, filter_to_proto, read_session, session_to_proto
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     import grpc
 
@@ -200,6 +201,13 @@ def _candidates(messages: Sequence[candidate_pb2.Candidate], *, width: int | Non
     return found
 
 
+def _create_time(message: candidate_pb2.Candidate) -> datetime | None:
+    try:
+        return read_time(message.create_time) if message.HasField("create_time") else None
+    except (ValueError, OverflowError) as error:
+        raise Unavailable(f"{CANDIDATE_SVC} answered with a time that is none") from error
+
+
 def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate:
     method = METHODS.get(message.method)
     features = tuple(message.features) if width is not None else ()
@@ -213,6 +221,7 @@ def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate
         message.item_id,
         method,
         message.score,
+        create_time=_create_time(message),
         features=features,
         diversity_values=tuple([tuple(field.values) for field in message.diversity_values]),
         contributions=tuple(

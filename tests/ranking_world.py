@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,14 +26,24 @@ from ranking_svc.spool import Spool
 from ranking_svc.wire import read_session, session_to_proto
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from matchloop.feedback.v1 import session_pb2
 
 USE_CASES = load_use_cases()
 MOVIE = USE_CASES["user_movie"]
+SENT_NAMES = tuple(name for name in FeatureColumns.of(MOVIE).item_names if name != "recency")
+"""What candidate_svc computes; recency is about the moment of ranking."""
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Poll until the condition holds, at most so long."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "not in time"
+        time.sleep(0.002)
 
 
 def candidate(number: int, *, method: Method = Method.CONTENT, score: float | None = None) -> Candidate:
@@ -41,7 +52,8 @@ def candidate(number: int, *, method: Method = Method.CONTENT, score: float | No
         f"m{number}",
         method,
         1.0 / (number + 1) if score is None else score,
-        features=tuple(0.5 for _ in FeatureColumns.of(MOVIE).item_names),
+        create_time=NOW - timedelta(days=30),
+        features=tuple(0.5 for _ in SENT_NAMES),
         diversity_values=((f"genre{number % 3}",), (), ("en",)),
         contributions=(Contribution("genres~genres", (f"genre{number % 3}",), 0.25),),
     )
@@ -55,7 +67,7 @@ class FakeCandidates:
     popular: Sequence[Candidate] = ()
     release: str = ""
     tier: Tier = Tier.WARM
-    feature_names: tuple[str, ...] = FeatureColumns.of(MOVIE).item_names
+    feature_names: tuple[str, ...] = SENT_NAMES
     degraded: tuple[str, ...] = ()
     fault: MatchloopError | None = None
     asked: list[tuple[Any, int]] = field(default_factory=list)

@@ -12,16 +12,15 @@ from matchloop.candidate.v1 import candidate_service_pb2 as candidate_service
 from matchloop.errors import MatchloopError, NotFound, Reason
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_service
 from matchloop.feedback.v1 import feedback_service_pb2_grpc, session_pb2
-from matchloop.rerank.features import FeatureColumns
+from matchloop.rpc.convert import timestamp
 from matchloop.rpc.server import Server, Service
 from matchloop.rpc.settings import ServerSettings
-from tests.ranking_world import MOVIE
+from tests.ranking_world import MOVIE, NOW, SENT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Context = grpc.ServicerContext
-ITEM_NAMES = FeatureColumns.of(MOVIE).item_names
 
 
 def candidate(number: int, method: session_pb2.Method.ValueType) -> candidate_pb2.Candidate:
@@ -29,7 +28,8 @@ def candidate(number: int, method: session_pb2.Method.ValueType) -> candidate_pb
         item_id=f"m{number}",
         method=method,
         score=1.0 / (number + 1),
-        features=[0.5] * len(ITEM_NAMES),
+        features=[0.5] * len(SENT_NAMES),
+        create_time=timestamp(NOW),
         diversity_values=[candidate_pb2.FieldValues(values=[f"v{number % 5}"]) for _ in range(3)],
         contributions=[candidate_pb2.Contribution(field="embedding", amount=0.1)],
     )
@@ -68,7 +68,7 @@ class Candidates(_Faulty, candidate_service_pb2_grpc.CandidateServiceServicer):
         reply = candidate_service.GetCandidatesResponse(
             candidates=[candidate(number, session_pb2.METHOD_CONTENT) for number in found],
             tier=session_pb2.TIER_WARM,
-            feature_names=ITEM_NAMES,
+            feature_names=SENT_NAMES,
             skipped=[
                 candidate_pb2.SkippedMethod(
                     method=session_pb2.METHOD_ALS, reason=candidate_pb2.SKIP_REASON_MISSING

@@ -23,8 +23,7 @@ from tests.integration.ranking_neighbours import (
     serve_candidates,
     serve_feedback,
 )
-from tests.ranking_world import MOVIE
-from tests.unit.test_ranking_session_log import until
+from tests.ranking_world import MOVIE, until
 
 pytestmark = pytest.mark.processes
 

@@ -12,14 +12,11 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from matchloop.candidate.v1 import candidate_pb2
 from matchloop.catalog.v1 import entity_pb2
 from matchloop.errors import (
     DeadlinePassed,
-    InvalidInput,
     MatchloopError,
     NotFound,
     NotImplementedYet,
@@ -29,72 +26,12 @@ from matchloop.errors import (
 )
 from matchloop.feedback.v1 import session_pb2
 from matchloop.ranking.v1 import ranking_service_pb2 as pb
-from matchloop.ranking.v1 import ranking_service_pb2_grpc
 from matchloop.release.registry import CHAMPION
 from matchloop.rerank.features import FeatureColumns
-from matchloop.rpc.channel import call, open_channel
-from matchloop.testing.registries import FolderRegistry
+from matchloop.rpc.channel import call
 from matchloop.testing.releases import build_release
-from ranking_svc.__main__ import build
-from ranking_svc.settings import RankingSettings
-from tests.integration.ranking_neighbours import (
-    make_candidates,
-    make_feedback,
-    serve_candidates,
-    serve_feedback,
-)
-from tests.ranking_world import MOVIE
-from tests.unit.test_ranking_session_log import until
-
-LONG = "x" * 129
-
-
-class Rig:
-    """The service, its neighbours and a client."""
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        self.candidates, self.feedback = make_candidates(), make_feedback()
-        self.neighbours = [serve_candidates(self.candidates), serve_feedback(self.feedback)]
-        self.popular = folder / "cache" / "popular" / f"{MOVIE.id}.json"
-        self.registry = FolderRegistry(folder / "registry")
-        options = {
-            "candidate_address": self.neighbours[0].address,
-            "feedback_address": self.neighbours[1].address,
-            "cache": folder / "cache",
-            "spool": folder / "spool",
-            "candidate_timeout_seconds": 1.0,
-            "session_timeout_seconds": 0.3,
-            "poll_seconds": 0.02,
-            "popular_refresh_seconds": 0.05,
-            "grace_seconds": 0.0,
-            **changes,
-        }
-        self.server = build(RankingSettings(**options), self.registry).start()
-        self.channel = open_channel(self.server.address)
-        self.stub = ranking_service_pb2_grpc.RankingServiceStub(self.channel)
-
-    def __enter__(self) -> Rig:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.candidates.gate.set()
-        self.feedback.gate.set()
-        self.channel.close()
-        self.server.stop()
-        for neighbour in self.neighbours:
-            neighbour.stop()
-
-    def recommend(self, most: float = 5.0, **fields: Any) -> pb.RecommendResponse:
-        request = pb.RecommendRequest(**{"use_case": MOVIE.id, "subject_id": "u1", **fields})
-        return call(self.stub.Recommend, request, upstream="ranking_svc", most=most)
-
-    def rank(self, *items: str, **fields: Any) -> pb.RankResponse:
-        request = pb.RankRequest(use_case=MOVIE.id, subject_id="u1", **fields)
-        request.items.extend(pb.RankItem(item_id=item) for item in items)
-        return call(self.stub.Rank, request, upstream="ranking_svc")
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.server.metrics.value(f"matchloop_{name}", **labels)
+from tests.integration.ranking_rig import Rig, one_of
+from tests.ranking_world import MOVIE, until
 
 
 @pytest.fixture
@@ -174,162 +111,6 @@ def test_experiments_are_not_there_yet(shared: Rig) -> None:
         call(shared.stub.GetExperimentResults, request, upstream="ranking_svc")
 
 
-# --- bad input
-
-
-def filter_of(feature: str = "genres", **test: Any) -> candidate_pb2.FeatureFilter:
-    return candidate_pb2.FeatureFilter(feature=feature, **test)
-
-
-def one_of(*values: str) -> candidate_pb2.FeatureFilter:
-    message = candidate_pb2.FeatureFilter(feature="genres")
-    getattr(message, "in").values.extend(values)
-    getattr(message, "in").SetInParent()
-    return message
-
-
-BAD_RECOMMENDS: list[tuple[dict[str, Any], list[str]]] = [
-    ({"use_case": ""}, ["use_case"]),
-    ({"use_case": "Not a name"}, ["use_case"]),
-    ({"subject_id": ""}, ["subject_id"]),
-    ({"subject_id": LONG}, ["subject_id"]),
-    ({"subject_id": "a\nb"}, ["subject_id"]),
-    ({"count": -1}, ["count"]),
-    ({"count": 201}, ["count"]),
-    ({"exclude_item_ids": ["", "m1", LONG]}, ["exclude_item_ids[0]", "exclude_item_ids[2]"]),
-    ({"exclude_item_ids": [f"m{i}" for i in range(1001)]}, ["exclude_item_ids"]),
-    ({"filters": [filter_of(equals="x")] * 17}, ["filters"]),
-    ({"filters": [filter_of(equals="x"), filter_of()]}, ["filters[1].test"]),
-    ({"filters": [filter_of("nothing", equals="x")]}, ["filters[0].feature"]),
-    ({"filters": [filter_of("", equals="x")]}, ["filters[0].feature"]),
-    ({"filters": [filter_of("release_year", equals="x")]}, ["filters[0].equals"]),
-    ({"filters": [filter_of(equals="")]}, ["filters[0].equals"]),
-    ({"filters": [one_of()]}, ["filters[0].in.values"]),
-    (
-        {"filters": [one_of("a", "")]},
-        ["filters[0].in.values[1]"],
-    ),
-    ({"filters": [filter_of(range=candidate_pb2.Range(min=1.0))]}, ["filters[0].range"]),
-    ({"filters": [filter_of("release_year", range=candidate_pb2.Range())]}, ["filters[0].range"]),
-    (
-        {"filters": [filter_of("release_year", range=candidate_pb2.Range(min=math.nan, max=math.inf))]},
-        ["filters[0].range.min", "filters[0].range.max"],
-    ),
-    (
-        {"filters": [filter_of("release_year", range=candidate_pb2.Range(min=2.0, max=1.0))]},
-        ["filters[0].range"],
-    ),
-    (
-        {"subject_features": {"age": entity_pb2.FeatureValue(numeric=math.nan)}},
-        ['subject_features["age"]'],
-    ),
-    ({"subject_features": {"nothing": entity_pb2.FeatureValue(numeric=1)}}, ['subject_features["nothing"]']),
-    ({"subject_features": {"age": entity_pb2.FeatureValue(text="x")}}, ['subject_features["age"]']),
-    ({"methods": [0]}, ["methods[0]"]),
-    ({"methods": [99]}, ["methods[0]"]),
-    ({"methods": [1, 2, 1]}, ["methods[2]"]),
-    ({"methods": [1, 2, 3, 4, 5, 1]}, ["methods"]),
-    (
-        {"subject_id": "", "count": -3, "methods": [0], "use_case": ""},
-        ["use_case", "subject_id", "count", "methods[0]"],
-    ),
-]
-
-
-@pytest.mark.parametrize(("fields", "expected"), BAD_RECOMMENDS)
-def test_every_violated_field_of_a_recommend_is_named(
-    shared: Rig, fields: dict[str, Any], expected: list[str]
-) -> None:
-    before = len(shared.feedback.sessions)
-    with pytest.raises(InvalidInput) as caught:
-        shared.recommend(**fields)
-    assert caught.value.reason is Reason.INVALID_INPUT
-    assert [violation.field for violation in caught.value.violations] == expected
-    assert len(shared.feedback.sessions) == before
-
-
-BAD_RANKS: list[tuple[list[pb.RankItem], list[str]]] = [
-    ([], ["items"]),
-    ([pb.RankItem(item_id=f"m{i}") for i in range(201)], ["items"]),
-    ([pb.RankItem(item_id="m1"), pb.RankItem()], ["items[1].item_id"]),
-    ([pb.RankItem(item_id="m1"), pb.RankItem(item_id=LONG)], ["items[1].item_id"]),
-    ([pb.RankItem(item_id="m1"), pb.RankItem(item_id="m1")], ["items[1].item_id"]),
-    ([pb.RankItem(item_id="m1", score=math.nan)], ["items[0].score"]),
-    ([pb.RankItem(item_id="m1", score=-math.inf)], ["items[0].score"]),
-    ([pb.RankItem(item_id="m1", score=1.0), pb.RankItem(item_id="m2")], ["items[1].score"]),
-]
-
-
-@pytest.mark.parametrize(("items", "expected"), BAD_RANKS)
-def test_every_violated_field_of_a_rank_is_named(
-    shared: Rig, items: list[pb.RankItem], expected: list[str]
-) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        shared.rank(items=items)
-    assert [violation.field for violation in caught.value.violations] == expected
-
-
-@pytest.mark.parametrize("method", ["Recommend", "Rank", "GetExperimentResults"])
-def test_an_unknown_use_case_is_not_found(shared: Rig, method: str) -> None:
-    requests = {
-        "Recommend": pb.RecommendRequest(use_case="unknown", subject_id="u1"),
-        "Rank": pb.RankRequest(use_case="unknown", subject_id="u1", items=[pb.RankItem(item_id="m1")]),
-        "GetExperimentResults": pb.GetExperimentResultsRequest(use_case="unknown"),
-    }
-    with pytest.raises(NotFound) as caught:
-        call(getattr(shared.stub, method), requests[method], upstream="ranking_svc")
-    assert caught.value.reason is Reason.USE_CASE_NOT_FOUND
-
-
-def test_an_empty_session_id_cannot_be_traced(shared: Rig) -> None:
-    with pytest.raises(InvalidInput):
-        call(shared.stub.Trace, pb.TraceRequest(), upstream="ranking_svc")
-
-
-SOME_TEXT = st.one_of(st.sampled_from(["", "m1", "genres", MOVIE.id, LONG]), st.text(max_size=8))
-ODD_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
-FILTERS = st.builds(
-    candidate_pb2.FeatureFilter, feature=st.sampled_from(["genres", "release_year", "title", ""])
-) | st.builds(
-    lambda low, high: filter_of("release_year", range=candidate_pb2.Range(min=low, max=high)),
-    ODD_FLOATS,
-    ODD_FLOATS,
-)
-RECOMMENDS = st.builds(
-    pb.RecommendRequest,
-    use_case=st.sampled_from([MOVIE.id, "developer_startup", "", "nothing"]),
-    subject_id=SOME_TEXT,
-    count=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 200),
-    exclude_item_ids=st.lists(SOME_TEXT, max_size=4),
-    filters=st.lists(FILTERS, max_size=2),
-    methods=st.lists(st.integers(-1, 7), max_size=6),
-    explain=st.booleans(),
-    preview=st.booleans(),
-)
-RANKS = st.builds(
-    pb.RankRequest,
-    use_case=st.sampled_from([MOVIE.id, "", "nothing"]),
-    subject_id=SOME_TEXT,
-    items=st.lists(
-        st.builds(pb.RankItem, item_id=SOME_TEXT, score=st.none() | ODD_FLOATS | st.floats(0, 1)), max_size=6
-    ),
-    explain=st.booleans(),
-)
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(request=st.one_of(RECOMMENDS, RANKS))
-def test_any_request_is_answered_or_told_what_is_wrong(shared: Rig, request: Any) -> None:
-    method: Any = shared.stub.Recommend if isinstance(request, pb.RecommendRequest) else shared.stub.Rank
-    try:
-        reply: Any = call(method, request, upstream="ranking_svc")
-    except (InvalidInput, NotFound):
-        return
-    assert [item.rank for item in reply.items] == list(range(1, len(reply.items) + 1))
-    assert len({item.item_id for item in reply.items}) == len(reply.items)
-    assert all(math.isfinite(item.score) for item in reply.items)
-
-
 # --- neighbours that fail
 
 
@@ -349,11 +130,17 @@ def spoil_features(reply: Any) -> None:
     del reply.candidates[0].features[:]
 
 
+def spoil_time(reply: Any) -> None:
+    reply.candidates[0].create_time.seconds = 2**62
+
+
 def spoil_method(reply: Any) -> None:
     reply.candidates[0].method = 77
 
 
-@pytest.mark.parametrize("spoil", [spoil_twice, spoil_number, spoil_huge, spoil_features, spoil_method])
+@pytest.mark.parametrize(
+    "spoil", [spoil_twice, spoil_number, spoil_huge, spoil_features, spoil_time, spoil_method]
+)
 def test_a_reply_that_breaks_its_contract_is_not_used(rig: Rig, spoil: Callable[[Any], None]) -> None:
     until(rig.popular.exists)
     assert list(rig.recommend().degraded) == []

@@ -9,8 +9,7 @@ import pytest
 from matchloop.errors import Unavailable
 from matchloop.usecase import Method
 from ranking_svc.popular import PopularLists
-from tests.ranking_world import MOVIE, USE_CASES, FakeCandidates, candidate
-from tests.unit.test_ranking_session_log import until
+from tests.ranking_world import MOVIE, USE_CASES, FakeCandidates, candidate, until
 
 
 def make(folder: Path, source: FakeCandidates) -> PopularLists:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from matchloop.errors import Unavailable
 from ranking_svc.domain import ListItem, Session
 from ranking_svc.session_log import Outcome
-from tests.ranking_world import MOVIE, NOW, World
+from tests.ranking_world import MOVIE, NOW, World, until
 
 
 def session(number: int, subject: str = "u1") -> Session:
@@ -27,13 +26,6 @@ def session(number: int, subject: str = "u1") -> Session:
         feature_names=(),
         items=(ListItem("m1", 0.5, None),),
     )
-
-
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "not in time"
-        time.sleep(0.002)  # a poll with a bound
 
 
 @pytest.fixture
