@@ -47,17 +47,15 @@ def build(settings: RankingSettings, registry: Registry | None) -> Server:
     """
     use_cases = load_use_cases(*settings.use_case_folders)
     metrics = Metrics()
+    to_candidates = open_channel(settings.candidate_address, idempotent=CANDIDATE_CALLS)
+    to_feedback = open_channel(settings.feedback_address, idempotent=FEEDBACK_CALLS)
     candidates = CandidateClient(
-        open_channel(settings.candidate_address, idempotent=CANDIDATE_CALLS),
+        to_candidates,
         metrics,
         timeout_seconds=settings.candidate_timeout_seconds,
         reserve_seconds=settings.session_reserve_seconds,
     )
-    feedback = FeedbackClient(
-        open_channel(settings.feedback_address, idempotent=FEEDBACK_CALLS),
-        metrics,
-        session_seconds=settings.session_timeout_seconds,
-    )
+    feedback = FeedbackClient(to_feedback, metrics, session_seconds=settings.session_timeout_seconds)
     spool = Spool(settings.spool, max_records=settings.spool_max_sessions, max_bytes=settings.spool_max_bytes)
     session_log = SessionLog(feedback, spool, metrics, rng=random.Random())  # noqa: S311 - spreads pauses
     popular = PopularLists(
@@ -87,6 +85,8 @@ def build(settings: RankingSettings, registry: Registry | None) -> Server:
     for slot in slots.values():
         slot.start()
         server.on_flush("release_slot", lambda slot=slot: slot.close(CLOSE_SECONDS))  # type: ignore[misc]
+    for channel in (to_candidates, to_feedback):
+        server.on_flush("channel", channel.close)
     return server
 
 
