@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -22,7 +22,9 @@ class CandidateSettings(ServerSettings):
 
     feedback_address: str = Field(min_length=1, description="feedback_svc, as a gRPC target.")
     registry_uri: str | None = Field(None, description="MLflow; None: no release, content and popular only.")
-    release_alias: Literal["champion", "challenger"] = "champion"
+    release_alias: str = Field(
+        "champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Alias in the registry that is followed."
+    )
     cache_folder: Path = Field(Path("matchloop-data/candidate"), description="Releases, kept over restarts.")
     release_poll_seconds: float = Field(5.0, gt=0.0, le=3600.0)
     release_wait_seconds: float = Field(

@@ -105,7 +105,9 @@ class Stack:
         try:
             self._postgres.start()
             self.migrate()
-            self.feedback = self._service("feedback_svc", self._ports.feedback, self._feedback_settings())
+            self.feedback = self._service(
+                "feedback_svc", self._ports.feedback, {"DATABASE_URL": self.database_url}
+            )
             self.feedback.start()
             self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
             for service in (self.feedback, self.candidate, self.ranking):
@@ -119,7 +121,7 @@ class Stack:
         """Bring the database's tables to the newest version."""
         done = subprocess.run(
             [sys.executable, "-m", "feedback_svc.migrate"],
-            env={**os.environ, **self._feedback_settings()},
+            env={**os.environ, "FEEDBACK_DATABASE_URL": self.database_url},
             capture_output=True,
             text=True,
             check=False,
@@ -168,48 +170,41 @@ class Stack:
         return [service for service in own if service is not None]
 
     def _serving_pair(self, ports: Ports, *, alias: str) -> tuple[ServiceProcess, ServiceProcess]:
-        shared = {"REGISTRY_URI": self.registry_uri, "RELEASE_ALIAS": alias, **self._common()}
-        shared["FEEDBACK_ADDRESS"] = self.addresses.feedback
+        shared = {
+            "REGISTRY_URI": self.registry_uri,
+            "RELEASE_ALIAS": alias,
+            "RELEASE_POLL_SECONDS": str(self._poll_seconds),
+            "FEEDBACK_ADDRESS": self.addresses.feedback,
+        }
         candidate = self._service(
             "candidate_svc",
             ports.candidate,
-            {**_prefixed("CANDIDATE", shared), "CANDIDATE_CACHE": self._place("candidate", alias)},
+            {
+                **shared,
+                "POLL_SECONDS": str(self._poll_seconds),
+                "CACHE_FOLDER": str(self.folder / "candidate" / alias),
+            },
         )
         ranking = self._service(
             "ranking_svc",
             ports.ranking,
             {
-                **_prefixed("RANKING", shared),
-                "RANKING_CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
-                "RANKING_CACHE": self._place("ranking", alias),
-                "RANKING_SPOOL": self._place("spool", alias),
+                **shared,
+                "CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
+                "STATE_FOLDER": str(self.folder / "ranking" / alias),
             },
         )
         candidate.start()
         ranking.start()
         return candidate, ranking
 
-    def _feedback_settings(self) -> dict[str, str]:
-        return _prefixed("FEEDBACK", {"DATABASE_URL": self._postgres.url(), **self._common()})
-
-    def _common(self) -> dict[str, str]:
-        common = {"POLL_SECONDS": str(self._poll_seconds)}
-        if self._use_case_folders:
-            common["USE_CASE_FOLDERS"] = ":".join(str(folder) for folder in self._use_case_folders)
-        return common
-
-    def _place(self, *parts: str) -> str:
-        return str(self.folder.joinpath(*parts))
-
-    def _service(self, name: str, port: int, environment: dict[str, str]) -> ServiceProcess:
+    def _service(self, name: str, port: int, settings: dict[str, str]) -> ServiceProcess:
         prefix = name.removesuffix("_svc").upper()
+        folders = os.pathsep.join(str(folder) for folder in self._use_case_folders)
+        whole = {**settings, "PORT": str(port), "USE_CASE_FOLDERS": folders}
         return ServiceProcess(
             name=name,
             port=port,
-            environment={**environment, f"{prefix}_PORT": str(port)},
+            environment={f"{prefix}_{key}": value for key, value in whole.items()},
             log=self.folder / "logs" / f"{name}-{port}.log",
         )
-
-
-def _prefixed(prefix: str, settings: dict[str, str]) -> dict[str, str]:
-    return {f"{prefix}_{name}": value for name, value in settings.items()}

@@ -1,0 +1,1 @@
+"""The record: catalogue, lists shown, reactions, dislikes, and what they add up to. Alone in being stateful."""

@@ -1,0 +1,40 @@
+"""Start feedback_svc: ``python -m feedback_svc``, settings from ``FEEDBACK_*``. The one place that wires."""
+
+from __future__ import annotations
+
+import sys
+
+from feedback_svc.serving import bounds_of, build_server
+from feedback_svc.settings import FeedbackSettings
+from feedback_svc.store.database import Database
+from feedback_svc.store.postgres import PostgresStore
+from matchloop.errors import InvalidInput
+from matchloop.observe.logs import configure_logging
+from matchloop.rpc.settings import read_settings
+from matchloop.rpc.validation import utc_now
+from matchloop.usecase import load_use_cases
+
+
+def main() -> int:
+    """Serve until SIGTERM; return the exit code (2: faulty settings)."""
+    try:
+        settings = read_settings(FeedbackSettings)
+        use_cases = load_use_cases(*settings.use_case_folders)
+    except InvalidInput as error:
+        for violation in error.violations:
+            sys.stderr.write(f"{violation.field}: {violation.description}\n")
+        return 2
+    configure_logging(settings.log_level, service="feedback_svc")
+    database = Database(
+        settings.database_url,
+        pool_size=settings.threads,
+        connect_timeout=settings.connect_timeout_seconds,
+        statement_timeout=settings.statement_timeout_seconds,
+    )
+    server = build_server(settings, PostgresStore(database), use_cases, utc_now, bounds=bounds_of(settings))
+    server.on_flush("database", database.close)
+    return server.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""What the command lines have in common: faults told in a line each, not as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from sqlalchemy.exc import DBAPIError
+
+from matchloop.errors import InvalidInput, MatchloopError
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """End with code 2 for faulty settings, 1 for what else is known to go wrong."""
+    try:
+        yield
+    except InvalidInput as error:
+        for violation in error.violations:
+            typer.echo(f"{violation.field}: {violation.description}", err=True)
+        raise typer.Exit(2) from None
+    except MatchloopError as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(1) from None
+    except DBAPIError as error:
+        typer.echo(str(error.orig).strip(), err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,1 @@
+"""Between proto and domain: every rule of the contract is checked here, every violation named by its field."""

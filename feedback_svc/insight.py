@@ -1,0 +1,116 @@
+"""What the record says about learning: a subject's state, and whether a retraining is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from feedback_svc.dislikes import SPENT, Factor, decayed_factor
+from matchloop.entities import Entity
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RECENT_EVENTS = 500
+HIDDEN_ITEMS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class RecentEvents:
+    """What a subject did, latest first: columns of equal length, for there are hundreds in every reply.
+
+    Parameters
+    ----------
+    times
+        Microseconds since 1970, UTC.
+    """
+
+    item_ids: tuple[str, ...] = ()
+    event_types: tuple[str, ...] = ()
+    times: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectState:
+    """All that retrieval needs of a subject in a use case.
+
+    Parameters
+    ----------
+    entity
+        None when the catalogue does not hold it.
+    interaction_count
+        All, dislikes included.
+    recent_events
+        By event time, at most `RECENT_EVENTS`.
+    hidden_item_ids
+        Disliked or strongly reacted to, latest first, none twice, at most `HIDDEN_ITEMS`.
+    factors
+        Other than 1, as of the time of the lookup.
+    """
+
+    entity: Entity | None
+    interaction_count: int
+    recent_events: RecentEvents
+    hidden_item_ids: tuple[str, ...]
+    factors: tuple[Factor, ...]
+
+
+def microseconds(moment: datetime) -> int:
+    """Return an aware time as microseconds since 1970, UTC."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def factors_now(factors: tuple[Factor, ...], now: datetime) -> tuple[Factor, ...]:
+    """Return the factors decayed to `now`, without those that have come back to 1."""
+    decayed = (Factor(f.feature, f.value, decayed_factor(f.factor, f.as_of, now), now) for f in factors)
+    return tuple(sorted((f for f in decayed if 1.0 - f.factor > SPENT), key=lambda f: (f.feature, f.value)))
+
+
+class Cause(StrEnum):
+    """Why a retraining is due."""
+
+    NEGATIVES = "negatives"
+    ERROR = "error"
+    PATTERN = "pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingBounds:
+    """When a retraining is due.
+
+    Parameters
+    ----------
+    negatives
+        Unused negatives that make it due.
+    error
+        Mean prediction error over which it is due, in [0, 1].
+    error_negatives
+        Negatives with an error that the mean needs to count.
+    """
+
+    negatives: int = 20
+    error: float = 0.7
+    error_negatives: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeNumbers:
+    """The negatives no training has used, and the last training that used some.
+
+    `with_error` of the `unused` have a prediction error, whose mean is `mean_error` (0 for none).
+    """
+
+    unused: int
+    with_error: int
+    mean_error: float
+    last_retrain_time: datetime | None
+    last_release: str
+
+
+def retraining_causes(numbers: NegativeNumbers, bounds: RetrainingBounds) -> tuple[Cause, ...]:
+    """Return why a retraining is due; none when it is not."""
+    causes = []
+    if numbers.unused >= bounds.negatives:
+        causes.append(Cause.NEGATIVES)
+    if numbers.with_error >= bounds.error_negatives and numbers.mean_error > bounds.error:
+        causes.append(Cause.ERROR)
+    return tuple(causes)

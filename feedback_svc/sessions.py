@@ -1,0 +1,74 @@
+"""Sessions: one list shown to one subject, as it was when it was served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from matchloop.usecase import Method, Tier
+
+
+class SessionSource(StrEnum):
+    """Who decided the list; only `RANKING` trains the ranker."""
+
+    RANKING = "ranking"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One list; the per-item tuples run in rank order, rank 1 first.
+
+    Parameters
+    ----------
+    scores
+        What the list was ordered by; finite.
+    methods
+        None for an item of a client's own list.
+    propensities
+        In (0, 1], 0 where none was logged.
+    feature_values
+        Items x `feature_names`, row by row; empty when no item has features.
+    """
+
+    session_id: str
+    use_case: str
+    subject_id: str
+    release: str
+    arm: str
+    tier: Tier | None
+    reranked: bool
+    source: SessionSource
+    serve_time: datetime
+    feature_names: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    methods: tuple[Method | None, ...]
+    propensities: tuple[float, ...]
+    feature_values: tuple[float, ...]
+
+    def place_of(self, item_id: str) -> int:
+        """Return the item's rank, from 1; 0 when it was not on the list."""
+        return self.item_ids.index(item_id) + 1 if item_id in self.item_ids else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsRecorded:
+    """What recording sessions did."""
+
+    stored: int
+    duplicates: tuple[str, ...]
+    tied: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """What to list of a use case; empty text and None mean any."""
+
+    use_case: str
+    subject_id: str = ""
+    item_id: str = ""
+    release: str = ""
+    from_time: datetime | None = None
+    to_time: datetime | None = None

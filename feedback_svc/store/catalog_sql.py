@@ -1,0 +1,197 @@
+"""The catalogue in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, literal, select, tuple_
+from sqlalchemy.sql import ColumnElement
+
+from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts, cut_page
+from feedback_svc.store.database import Database
+from feedback_svc.store.features import read_features, write_features
+from feedback_svc.store.literals import flag_array, text_array, time_array
+from feedback_svc.store.tables import EntityRow, ItemStatsRow
+from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.errors import NotFound
+
+# One statement; rows in key order, so that two upserts of the same entities never wait for each other.
+# What is stored as it is sent is left alone. xmax is 0 in a row that was not there before.
+UPSERT = """
+INSERT INTO entities AS kept (kind, id, features, active, create_time, update_time, change_sequence)
+SELECT sent.kind, sent.id, sent.features::jsonb, true,
+    CASE WHEN sent.given THEN sent.created ELSE coalesce(stored.create_time, sent.created) END,
+    %(now)s, change_now()
+FROM unnest(%(kinds)s::text[], %(ids)s::text[], %(features)s::text[], %(created)s::timestamptz[],
+    %(given)s::boolean[]) AS sent (kind, id, features, created, given)
+LEFT JOIN entities stored ON stored.kind = sent.kind AND stored.id = sent.id
+ORDER BY sent.kind COLLATE "C", sent.id COLLATE "C"
+ON CONFLICT (kind, id) DO UPDATE SET
+    features = excluded.features, active = true, create_time = excluded.create_time,
+    update_time = excluded.update_time, change_sequence = excluded.change_sequence
+WHERE kept.features <> excluded.features OR NOT kept.active OR kept.create_time <> excluded.create_time
+RETURNING kept.xmax = 0
+"""
+
+DEACTIVATE = """
+WITH sent AS (
+    SELECT kind, id FROM unnest(%(kinds)s::text[], %(ids)s::text[]) AS keys (kind, id)
+), held AS (
+    SELECT e.kind, e.id FROM entities e JOIN sent ON e.kind = sent.kind AND e.id = sent.id
+    WHERE e.active ORDER BY e.kind, e.id FOR UPDATE OF e
+), changed AS (
+    UPDATE entities e SET active = false, update_time = %(now)s, change_sequence = change_now()
+    FROM held WHERE e.kind = held.kind AND e.id = held.id RETURNING 1
+)
+SELECT (SELECT count(*) FROM changed),
+    ARRAY(SELECT kind FROM sent WHERE NOT EXISTS (
+        SELECT FROM entities e WHERE e.kind = sent.kind AND e.id = sent.id) ORDER BY kind, id),
+    ARRAY(SELECT id FROM sent WHERE NOT EXISTS (
+        SELECT FROM entities e WHERE e.kind = sent.kind AND e.id = sent.id) ORDER BY kind, id)
+"""
+
+ENTITY_COLUMNS = (
+    EntityRow.kind,
+    EntityRow.id,
+    EntityRow.features,
+    EntityRow.active,
+    EntityRow.create_time,
+    EntityRow.update_time,
+    EntityRow.change_sequence,
+)
+
+
+class CatalogSql:
+    """The catalogue's part of the store."""
+
+    _database: Database
+
+    def upsert_entities(self, entities: Sequence[Entity], *, now: datetime) -> UpsertCounts:
+        """Create or replace; an entity sent as it is stored is not touched."""
+        parameters = {
+            "now": now,
+            "kinds": text_array([e.key.kind for e in entities]),
+            "ids": text_array([e.key.id for e in entities]),
+            "features": text_array([write_features(e.features) for e in entities]),
+            "created": time_array([e.create_time or now for e in entities]),
+            "given": flag_array([e.create_time is not None for e in entities]),
+        }
+
+        def work(connection: Connection) -> UpsertCounts:
+            written = connection.exec_driver_sql(UPSERT, parameters).scalars().all()
+            created = sum(written)
+            return UpsertCounts(created, len(written) - created, len(entities) - len(written))
+
+        return self._database.run(work)
+
+    def get_entity(self, key: EntityKey) -> Entity:
+        """Return an entity, also an inactive one; raises NotFound."""
+        statement = select(*ENTITY_COLUMNS).where(EntityRow.kind == key.kind, EntityRow.id == key.id)
+        row = self._database.run(lambda connection: connection.execute(statement).one_or_none())
+        if row is None:
+            raise NotFound(f"no {key.kind} `{key.id}` is stored")
+        return entity_of(row)
+
+    def list_entities(
+        self, *, kinds: Sequence[str], after: ChangePosition, limit: int, include_inactive: bool
+    ) -> ChangePage[Entity]:
+        """List by change sequence, kind, id; `kinds` empty means all."""
+        position = (EntityRow.change_sequence, EntityRow.kind, EntityRow.id)
+        statement = (
+            select(*ENTITY_COLUMNS)
+            .where(
+                tuple_(*position) > tuple_(literal(after.sequence), literal(after.kind), literal(after.id)),
+                EntityRow.change_sequence < _horizon(),
+            )
+            .order_by(*position)
+            .limit(limit + 1)
+        )
+        if kinds:
+            statement = statement.where(EntityRow.kind.in_(kinds))
+        if not include_inactive:
+            statement = statement.where(EntityRow.active)
+
+        def work(connection: Connection) -> tuple[int, Sequence[Row[Any]]]:
+            horizon = _horizon_before(connection)
+            return horizon, connection.execute(statement).all()
+
+        horizon, rows = self._database.run(work)
+        page, more = cut_page([entity_of(row) for row in rows], limit)
+        last = page[-1] if page else None
+        return ChangePage(
+            page,
+            ChangePosition(last.change_sequence, last.key.kind, last.key.id) if last and more else None,
+            last.change_sequence if last and more else horizon,
+        )
+
+    def list_item_stats(self, use_case: str, *, after: ChangePosition, limit: int) -> ChangePage[ItemStats]:
+        """List by change sequence, item id."""
+        position = (ItemStatsRow.change_sequence, ItemStatsRow.item_id)
+        statement = (
+            select(
+                ItemStatsRow.use_case,
+                ItemStatsRow.item_id,
+                ItemStatsRow.views,
+                ItemStatsRow.interactions,
+                ItemStatsRow.decayed_weight,
+                ItemStatsRow.decay_time,
+                ItemStatsRow.change_sequence,
+            )
+            .where(
+                ItemStatsRow.use_case == use_case,
+                tuple_(*position) > tuple_(literal(after.sequence), literal(after.id)),
+                ItemStatsRow.change_sequence < _horizon(),
+            )
+            .order_by(*position)
+            .limit(limit + 1)
+        )
+
+        def work(connection: Connection) -> tuple[int, Sequence[Row[Any]]]:
+            horizon = _horizon_before(connection)
+            return horizon, connection.execute(statement).all()
+
+        horizon, rows = self._database.run(work)
+        page, more = cut_page([ItemStats(*row) for row in rows], limit)
+        last = page[-1] if page else None
+        return ChangePage(
+            page,
+            ChangePosition(last.change_sequence, "", last.item_id) if last and more else None,
+            last.change_sequence if last and more else horizon,
+        )
+
+    def deactivate_entities(self, keys: Sequence[EntityKey], *, now: datetime) -> Deactivated:
+        """Make entities inactive."""
+        distinct = sorted(set(keys), key=lambda key: (key.kind, key.id))
+        parameters = {
+            "now": now,
+            "kinds": text_array([key.kind for key in distinct]),
+            "ids": text_array([key.id for key in distinct]),
+        }
+        row = self._database.run(lambda connection: connection.exec_driver_sql(DEACTIVATE, parameters).one())
+        unknown = (EntityKey(Kind(kind), EntityId(id_)) for kind, id_ in zip(row[1], row[2], strict=True))
+        return Deactivated(row[0], tuple(unknown))
+
+
+def _horizon() -> ColumnElement[int]:
+    """Return what all changes below have been committed or undone; see the first migration."""
+    return func.change_horizon()
+
+
+def _horizon_before(connection: Connection) -> int:
+    """Read the horizon before the page: what the page does not show yet is at it or above."""
+    return int(connection.exec_driver_sql("SELECT change_horizon()").scalar_one())
+
+
+def entity_of(row: Row[Any] | tuple[Any, ...]) -> Entity:
+    """Build an entity from its row, in the order of `ENTITY_COLUMNS`."""
+    kind, id_, features, active, create_time, update_time, change_sequence = row
+    return Entity(
+        EntityKey(Kind(kind), EntityId(id_)),
+        read_features(features),
+        create_time=create_time,
+        update_time=update_time,
+        active=active,
+        change_sequence=change_sequence,
+    )

@@ -1,0 +1,143 @@
+"""Connections to PostgreSQL: pooled, bounded, replaced when they break, and errors told in our own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from matchloop.errors import Conflict, MatchloopError, Overloaded, Reason, Unavailable
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+"""Of one piece of work. Every write is idempotent by its ids, so a repetition is harmless."""
+
+# The services' statements go by an index, every one. The planner sees the tables grow from empty to
+# millions of rows under plans that connections keep; it must not bet on a small size it saw once.
+OPTIONS = (
+    "-c timezone=UTC -c synchronous_commit=on -c jit=off -c enable_seqscan=off -c enable_hashjoin=off "
+    "-c enable_mergejoin=off -c idle_in_transaction_session_timeout=30s -c statement_timeout={timeout}"
+)
+
+REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+CANCELLED = "57014"
+CONFLICTS = "23"  # integrity constraints
+# By class of SQLSTATE: connection, resources (disk full, too many connections), operator's shutdown, system.
+DOWN = ("08", "53", "57P", "58")
+READ_ONLY = "25006"
+
+
+class Database:
+    """A pool of connections, and how work is run on one.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL of a migrated PostgreSQL database.
+    pool_size
+        Most connections at a time; work over it waits `pool_wait` seconds, then is Overloaded.
+    statement_timeout
+        Seconds after which the server gives a statement up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        pool_wait: float = 5.0,
+        connect_timeout: int = 3,
+        statement_timeout: float = 15.0,
+    ) -> None:
+        self.engine: Engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_wait,
+            pool_use_lifo=True,
+            skip_autocommit_rollback=True,
+            use_native_hstore=False,
+            connect_args={
+                "connect_timeout": connect_timeout,
+                "options": OPTIONS.format(timeout=int(statement_timeout * 1000)),
+                "application_name": "feedback_svc",
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 20_000,
+            },
+        )
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Run work that is one statement: it commits by itself.
+
+        Raises
+        ------
+        Unavailable
+            When PostgreSQL cannot be reached or cannot write.
+        Overloaded
+            When no connection comes free in time, or the statement takes too long.
+        Conflict
+            When the work breaks a constraint.
+        """
+        return self._attempt(work)
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Run work of several statements in one READ COMMITTED transaction; raises as `run`."""
+
+        def within(connection: Connection) -> T:
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                return work(connection)
+
+        return self._attempt(within)
+
+    def _attempt(self, work: Callable[[Connection], T]) -> T:
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                with self.engine.connect() as connection:
+                    return work(connection)
+            except PoolTimeout:
+                raise Overloaded("every connection to the store is in use") from None
+            except DBAPIError as error:
+                told = _told(error)
+                if not left or not _may_repeat(error):
+                    raise told from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _code(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "pgcode", None)
+
+
+def _may_repeat(error: DBAPIError) -> bool:
+    """Deadlocks, and a connection that broke (the first attempt found a dead one in the pool)."""
+    return error.connection_invalidated or _code(error) in REPEATABLE
+
+
+def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
+    code = _code(error)
+    if error.connection_invalidated or (code is None and type(error).__name__ == "OperationalError"):
+        return Unavailable("the store cannot be reached", reason=Reason.STORE_UNAVAILABLE)
+    if code is None:
+        return error
+    if code in REPEATABLE:
+        return Unavailable("the store is contended", reason=Reason.STORE_UNAVAILABLE)
+    if code.startswith(DOWN):
+        return Unavailable(f"the store cannot work now (SQLSTATE {code})", reason=Reason.STORE_UNAVAILABLE)
+    if code == READ_ONLY:
+        return Unavailable("the store is read-only", reason=Reason.STORE_UNAVAILABLE)
+    if code == CANCELLED:
+        return Overloaded("the store took too long")
+    if code.startswith(CONFLICTS):
+        return Conflict("contradicts what is stored")
+    return error

@@ -1,0 +1,35 @@
+"""A snapshot: what the feedback store held at one moment, as Parquet files and a manifest."""
+
+from matchloop.snapshot.entities import entities_of, entity_tables
+from matchloop.snapshot.manifest import FileEntry, SnapshotManifest
+from matchloop.snapshot.reader import Snapshot, read_snapshot
+from matchloop.snapshot.schemas import (
+    DISLIKES,
+    ENTITIES,
+    FEATURES,
+    INTERACTIONS,
+    SCHEMAS,
+    SESSIONS,
+    Source,
+    TableName,
+)
+from matchloop.snapshot.writer import SnapshotWriter, write_snapshot
+
+__all__ = [
+    "DISLIKES",
+    "ENTITIES",
+    "FEATURES",
+    "INTERACTIONS",
+    "SCHEMAS",
+    "SESSIONS",
+    "FileEntry",
+    "Snapshot",
+    "SnapshotManifest",
+    "SnapshotWriter",
+    "Source",
+    "TableName",
+    "entities_of",
+    "entity_tables",
+    "read_snapshot",
+    "write_snapshot",
+]

@@ -1,0 +1,125 @@
+"""The Parquet columns of a snapshot: times are UTC in microseconds, a required value is never null."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Grows when a column changes its name, type or meaning; a reader refuses another version."""
+
+UTC_TIME = pa.timestamp("us", tz="UTC")
+
+
+class TableName(StrEnum):
+    """The tables of a snapshot; the file is ``<name>.parquet``."""
+
+    ENTITIES = "entities"
+    FEATURES = "features"
+    INTERACTIONS = "interactions"
+    SESSIONS = "sessions"
+    DISLIKES = "dislikes"
+
+
+class Source(StrEnum):
+    """Where an interaction came from: a list that was served, or not."""
+
+    RECOMMENDATION = "recommendation"
+    ORGANIC = "organic"
+
+
+def _required(name: str, type_: pa.DataType) -> pa.Field:
+    return pa.field(name, type_, nullable=False)
+
+
+ENTITIES = pa.schema(
+    [
+        _required("kind", pa.string()),
+        _required("id", pa.string()),
+        _required("active", pa.bool_()),
+        pa.field("create_time", UTC_TIME),
+        pa.field("update_time", UTC_TIME),
+    ]
+)
+
+# One row a feature value. `type` is the value's FeatureType; discrete values and text (as the one value)
+# stand in `values`, a number in `number`, an embedding in `vector`; the other two are null.
+FEATURES = pa.schema(
+    [
+        _required("kind", pa.string()),
+        _required("id", pa.string()),
+        _required("name", pa.string()),
+        _required("type", pa.string()),
+        pa.field("values", pa.list_(pa.string())),
+        pa.field("number", pa.float64()),
+        pa.field("vector", pa.list_(pa.float32())),
+    ]
+)
+
+# One row a reaction, by `sequence` (the order of receipt). The last five are those of the session that
+# caused it, null for an organic one.
+INTERACTIONS = pa.schema(
+    [
+        _required("sequence", pa.int64()),
+        _required("interaction_id", pa.string()),
+        _required("use_case", pa.string()),
+        _required("subject_id", pa.string()),
+        _required("item_id", pa.string()),
+        _required("event_type", pa.string()),
+        _required("event_time", UTC_TIME),
+        _required("receive_time", UTC_TIME),
+        _required("source", pa.string()),
+        pa.field("session_id", pa.string()),
+        pa.field("rank", pa.int32()),
+        pa.field("score", pa.float64()),
+        pa.field("method", pa.string()),
+        pa.field("release", pa.string()),
+    ]
+)
+
+# One row a list served. The lists run in rank order, rank 1 first, and are equally long; `feature_values` is
+# items × names, row by row, as long as items × names.
+SESSIONS = pa.schema(
+    [
+        _required("session_id", pa.string()),
+        _required("use_case", pa.string()),
+        _required("subject_id", pa.string()),
+        pa.field("release", pa.string()),
+        pa.field("arm", pa.string()),
+        pa.field("tier", pa.string()),
+        _required("reranked", pa.bool_()),
+        _required("source", pa.string()),
+        _required("serve_time", UTC_TIME),
+        _required("item_ids", pa.list_(pa.string())),
+        _required("scores", pa.list_(pa.float64())),
+        _required("methods", pa.list_(pa.string())),
+        pa.field("propensities", pa.list_(pa.float64())),
+        _required("feature_names", pa.list_(pa.string())),
+        _required("feature_values", pa.list_(pa.float32())),
+    ]
+)
+
+# One row an explicit rejection; `used_by_release` is the release whose training used it first.
+DISLIKES = pa.schema(
+    [
+        _required("dislike_id", pa.string()),
+        _required("use_case", pa.string()),
+        _required("subject_id", pa.string()),
+        _required("item_id", pa.string()),
+        pa.field("session_id", pa.string()),
+        _required("reason", pa.string()),
+        pa.field("predicted_score", pa.float64()),
+        pa.field("error", pa.float64()),
+        _required("event_time", UTC_TIME),
+        pa.field("used_by_release", pa.string()),
+    ]
+)
+
+SCHEMAS: dict[TableName, pa.Schema] = {
+    TableName.ENTITIES: ENTITIES,
+    TableName.FEATURES: FEATURES,
+    TableName.INTERACTIONS: INTERACTIONS,
+    TableName.SESSIONS: SESSIONS,
+    TableName.DISLIKES: DISLIKES,
+}

@@ -1,0 +1,135 @@
+"""Starts ranking_svc: the one place where its parts are wired."""
+
+from __future__ import annotations
+
+import random
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+from matchloop.errors import MatchloopError
+from matchloop.observe import logs
+from matchloop.observe.metrics import Metrics
+from matchloop.release.registry import Registry
+from matchloop.release.slot import ReleaseSlot
+from matchloop.rpc.channel import open_channel
+from matchloop.rpc.server import Server
+from matchloop.rpc.settings import read_settings
+from matchloop.rpc.validation import utc_now
+from matchloop.usecase import load_use_cases
+from ranking_svc.ordering import Ordering
+from ranking_svc.pipeline import Pipeline
+from ranking_svc.popular import PopularLists
+from ranking_svc.releases import RankingPart, Releases, SlotMetrics, answers, loader
+from ranking_svc.servicer import RankingServicer, service
+from ranking_svc.session_log import SessionLog
+from ranking_svc.settings import RankingSettings
+from ranking_svc.spool import Spool
+from ranking_svc.tracing import Tracer
+from ranking_svc.upstream import CANDIDATE_CALLS, FEEDBACK_CALLS, CandidateClient, FeedbackClient
+
+if TYPE_CHECKING:
+    from matchloop.usecase import UseCases
+
+POPULAR_FOLDER = "popular"
+RELEASES_FOLDER = "releases"
+CLOSE_SECONDS = 1.0
+"""Longest wait for a thread that may be in the middle of a call, at shutdown."""
+
+
+def build(settings: RankingSettings, registry: Registry | None) -> Server:
+    """Wire a server; its background threads are started, it does not listen yet.
+
+    Parameters
+    ----------
+    registry
+        None: no release is served.
+    """
+    use_cases = load_use_cases(*settings.use_case_folders)
+    metrics = Metrics()
+    to_candidates = open_channel(settings.candidate_address, idempotent=CANDIDATE_CALLS)
+    to_feedback = open_channel(settings.feedback_address, idempotent=FEEDBACK_CALLS)
+    candidates = CandidateClient(
+        to_candidates,
+        metrics,
+        timeout_seconds=settings.candidate_timeout_seconds,
+        reserve_seconds=settings.session_reserve_seconds,
+    )
+    feedback = FeedbackClient(to_feedback, metrics, session_seconds=settings.session_timeout_seconds)
+    spool = Spool(settings.spool, max_records=settings.spool_max_sessions, max_bytes=settings.spool_max_bytes)
+    session_log = SessionLog(feedback, spool, metrics, rng=random.Random())  # noqa: S311 - spreads pauses
+    popular = PopularLists(
+        use_cases,
+        candidates,
+        settings.cache / POPULAR_FOLDER,
+        refresh_seconds=settings.popular_refresh_seconds,
+    )
+    slots = _slots(settings, registry, use_cases, metrics)
+    releases = Releases(slots)
+    pipeline = Pipeline(
+        candidates=candidates,
+        subjects=feedback,
+        popular=popular,
+        ordering=Ordering(use_cases, releases),
+        session_log=session_log,
+        metrics=metrics,
+        clock=utc_now,
+        new_id=lambda: str(uuid.uuid4()),
+    )
+    servicer = RankingServicer(pipeline, Tracer(feedback, releases), use_cases, utc_now)
+    server = Server(settings, [service(servicer)], metrics=metrics)
+    session_log.start()
+    server.on_flush("session_log", session_log.close)
+    popular.start()
+    server.on_flush("popular_lists", lambda: popular.close(CLOSE_SECONDS))
+    for slot in slots.values():
+        slot.start()
+        server.on_flush("release_slot", lambda slot=slot: slot.close(CLOSE_SECONDS))  # type: ignore[misc]
+    for channel in (to_candidates, to_feedback):
+        server.on_flush("channel", channel.close)
+    return server
+
+
+def _slots(
+    settings: RankingSettings, registry: Registry | None, use_cases: UseCases, metrics: Metrics
+) -> dict[str, ReleaseSlot[RankingPart]]:
+    if registry is None:
+        return {}
+    slot_metrics = SlotMetrics(metrics, utc_now)
+    return {
+        use_case.id: ReleaseSlot(
+            use_case,
+            registry,
+            loader(use_case),
+            settings.cache / RELEASES_FOLDER,
+            settings.poll_seconds,
+            slot_metrics,
+            answers=answers,
+            alias=settings.release_alias,
+        )
+        for use_case in use_cases.values()
+    }
+
+
+def _registry(uri: str | None) -> Registry | None:
+    if not uri:
+        return None
+    from matchloop.release.mlflow_registry import MlflowRegistry
+
+    return MlflowRegistry(uri)
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code, 2 for settings that can't be used."""
+    try:
+        settings = read_settings(RankingSettings)
+        logs.configure_logging(settings.log_level, service="ranking_svc")
+        server = build(settings, _registry(settings.registry_uri))
+    except (MatchloopError, OSError) as error:
+        sys.stderr.write(f"ranking_svc: {error}\n")
+        return 2
+    return server.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

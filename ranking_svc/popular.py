@@ -1,0 +1,146 @@
+"""The last popular list of each use case: what is left to answer with when candidate_svc is down.
+
+Kept in memory and on disk, so that a restart finds it too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from matchloop.errors import MatchloopError
+from matchloop.observe.logs import get_logger
+from matchloop.usecase import Method
+from ranking_svc.domain import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matchloop.usecase import UseCase
+
+LENGTH = 500
+RETRY_SECONDS = 2.0
+
+_log = get_logger()
+
+
+class TrendingSource(Protocol):
+    """Who knows what is popular now."""
+
+    def trending(self, use_case: UseCase, count: int) -> tuple[Candidate, ...]:
+        """Return at most `count` items, best first; raises MatchloopError when it can't."""
+
+
+class PopularLists:
+    """Keeps one list per use case, refreshed in the background.
+
+    Parameters
+    ----------
+    use_cases
+        The ones to keep a list of.
+    source
+        Asked every `refresh_seconds`; sooner as long as it fails. An empty answer does not take the place
+        of a list.
+    folder
+        Where lists are kept, one JSON file each; made if missing.
+    refresh_seconds
+        Pause between two refreshes.
+    """
+
+    def __init__(
+        self,
+        use_cases: Mapping[str, UseCase],
+        source: TrendingSource,
+        folder: Path,
+        *,
+        refresh_seconds: float,
+    ) -> None:
+        self._use_cases = use_cases
+        self._source = source
+        self._folder = folder
+        self._refresh_seconds = refresh_seconds
+        self._lists: dict[str, tuple[Candidate, ...]] = {}
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        for use_case in use_cases:
+            kept = self._read(use_case)
+            if kept:
+                self._lists[use_case] = kept
+
+    def last(self, use_case: str) -> tuple[Candidate, ...] | None:
+        """Return the last list, best first; None when there never was one."""
+        return self._lists.get(use_case)
+
+    def refresh(self) -> bool:
+        """Ask for every list once; returns whether every answer came. What fails keeps its list."""
+        complete = True
+        for use_case in self._use_cases.values():
+            try:
+                found = self._source.trending(use_case, LENGTH)
+                if found and found != self._lists.get(use_case.id):
+                    self._lists[use_case.id] = found
+                    self._write(use_case.id, found)
+            except MatchloopError as error:
+                complete = False
+                _log.info("popular_not_refreshed", use_case=use_case.id, reason=error.reason.value)
+            except OSError as error:
+                complete = False
+                _log.error("popular_not_kept", use_case=use_case.id, error=str(error))
+        return complete
+
+    def start(self) -> None:
+        """Refresh in a thread, at once and then at every pause."""
+        self._thread = threading.Thread(target=self._run, name="popular-lists", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop refreshing; waits at most `timeout` seconds."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._closed.wait(pause):
+            try:
+                complete = self.refresh()
+            except Exception:  # noqa: BLE001 - the thread must outlive a bug in the source's client
+                _log.exception("popular_not_refreshed")
+                complete = False
+            pause = self._refresh_seconds if complete else min(RETRY_SECONDS, self._refresh_seconds)
+
+    def _path(self, use_case: str) -> Path:
+        return self._folder / f"{use_case}.json"
+
+    def _write(self, use_case: str, items: Sequence[Candidate]) -> None:
+        path = self._path(use_case)
+        unfinished = path.with_suffix(".tmp")
+        rows = [[item.item_id, item.score, item.diversity_values] for item in items]
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(rows, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+    def _read(self, use_case: str) -> tuple[Candidate, ...]:
+        path = self._path(use_case)
+        try:
+            return tuple(_candidate(row) for row in json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, TypeError) as error:
+            _log.warning("popular_unreadable", use_case=use_case, error=str(error))
+            return ()
+
+
+def _candidate(row: Any) -> Candidate:
+    item_id, score, diversity_values = row
+    if not isinstance(item_id, str) or not math.isfinite(score):
+        raise ValueError(f"{row!r} is no popular item")
+    values = tuple(tuple(str(value) for value in field) for field in diversity_values)
+    return Candidate(item_id, Method.POPULAR, float(score), diversity_values=values)

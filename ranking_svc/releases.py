@@ -1,0 +1,113 @@
+"""The ranker of each use case's release, as the slots hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from matchloop.release.manifest import Manifest
+from matchloop.release.slot import Loaded, ReleaseSlot
+from matchloop.rerank.scorer import PART, Ranker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from matchloop.observe.metrics import Metrics
+    from matchloop.release.golden import Answerer
+    from matchloop.usecase import UseCase
+    from ranking_svc.domain import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class RankingPart:
+    """What ranking_svc uses of a release: its ranker, None when the release has none."""
+
+    ranker: Ranker | None
+
+
+LoadedRanking = Loaded[RankingPart]
+
+
+def loader(use_case: UseCase) -> Callable[[Path, Manifest], RankingPart]:
+    """Return what loads the ranking part of a release of `use_case`; see `ReleaseSlot.load`."""
+
+    def load(folder: Path, manifest: Manifest) -> RankingPart:
+        return RankingPart(Ranker.load(folder / PART, use_case) if PART in manifest.parts else None)
+
+    return load
+
+
+def answers(part: RankingPart) -> Mapping[str, Answerer]:
+    """Return what answers the golden requests of the parts that are used here."""
+    return {} if part.ranker is None else {PART: part.ranker.answer}
+
+
+class Slot(Protocol):
+    """What is used of a `ReleaseSlot`."""
+
+    def current(self) -> LoadedRanking | None:
+        """Return the release to serve with."""
+
+    def find(self, release: str) -> LoadedRanking | None:
+        """Return the release of that id while it is still loaded."""
+
+
+class Releases:
+    """The slots by use case; a use case without a slot has no release."""
+
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
+        self._slots = slots
+
+    def choose(self, use_case: str, release: str) -> LoadedRanking | None:
+        """Return the release that found the candidates if it is loaded here, else the current one."""
+        slot = self._slots.get(use_case)
+        return None if slot is None else slot.find(release) or slot.current()
+
+    def manifest(self, use_case: str, release: str) -> Manifest | None:
+        """Return the manifest of a release that is loaded here."""
+        slot = self._slots.get(use_case)
+        loaded = None if slot is None else slot.find(release)
+        return None if loaded is None else loaded.manifest
+
+
+class SlotMetrics:
+    """Tells `Metrics` what a slot does: which release serves and how old it is, refusals, failed polls."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._serving: dict[str, str] = {}
+
+    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:
+        """See `ReleaseMetrics`."""
+        del alias
+        before = self._serving.get(use_case)
+        if before is not None:
+            self._metrics.release_info.remove(use_case, before)
+        self._serving[use_case] = release
+        self._metrics.release_info.labels(use_case, release).set(1)
+        self._metrics.release_age.labels(use_case).set_function(
+            lambda: (self._clock() - created).total_seconds()
+        )
+
+    def release_fault(self, use_case: str, alias: str, reason: str) -> None:
+        """See `ReleaseMetrics`."""
+        del alias
+        if reason == "REGISTRY_UNAVAILABLE":
+            self._metrics.release_poll_failures.labels(use_case).inc()
+        else:
+            self._metrics.release_refused.labels(use_case, reason).inc()
+
+
+__all__ = [
+    "LoadedRanking",
+    "RankingPart",
+    "ReleaseSlot",
+    "Releases",
+    "Slot",
+    "SlotMetrics",
+    "answers",
+    "loader",
+]

@@ -1,0 +1,59 @@
+"""What ranking_svc takes from its environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from matchloop.rpc.settings import ServerSettings
+
+
+class RankingSettings(ServerSettings):
+    """``RANKING_*`` variables; those of every server too.
+
+    `use_case_folders` is a list of folders as in PATH: separated by the system's path separator.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RANKING_", env_ignore_empty=True, frozen=True)
+
+    candidate_address: str = Field(min_length=1, description="gRPC target of candidate_svc.")
+    feedback_address: str = Field(min_length=1, description="gRPC target of feedback_svc.")
+    cache: Path = Field(
+        Path("matchloop-data/ranking/cache"),
+        description="Releases fetched and the last popular lists; can be rebuilt, each process its own.",
+    )
+    spool: Path = Field(
+        Path("matchloop-data/ranking/spool"),
+        description="Sessions that wait for the store; must outlive the process, each process its own.",
+    )
+    use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="More folders of use cases (TOML) beside the shipped ones."
+    )
+
+    registry_uri: str | None = Field(None, description="MLflow; None: no release, lists are ordered by rule.")
+    release_alias: str = Field(
+        "champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Alias in the registry that is followed."
+    )
+    poll_seconds: float = Field(5.0, gt=0.0, le=3600.0, description="Between two looks at the registry.")
+
+    spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
+    spool_max_bytes: int = Field(256 * 1024 * 1024, ge=1024)
+    candidate_timeout_seconds: float = Field(2.0, gt=0.0, le=60.0)
+    session_timeout_seconds: float = Field(
+        1.0, gt=0.0, le=60.0, description="Longest wait for the store before a session is spooled."
+    )
+    session_reserve_seconds: float = Field(
+        0.2, ge=0.0, le=10.0, description="Of the caller's time, kept for storing the session; 30 % at most."
+    )
+    popular_refresh_seconds: float = Field(60.0, gt=0.0, le=86_400.0)
+
+    @field_validator("use_case_folders", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        if isinstance(given, str):
+            return tuple(Path(part) for part in given.split(os.pathsep) if part)
+        return given

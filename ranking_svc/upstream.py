@@ -1,0 +1,230 @@
+"""Clients of candidate_svc and feedback_svc: one call each, within the time that is left."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from matchloop.candidate.v1 import candidate_pb2, candidate_service_pb2, candidate_service_pb2_grpc
+from matchloop.errors import Unavailable
+from matchloop.feedback.v1 import (
+    feedback_service_pb2,
+    feedback_service_pb2_grpc,
+    session_pb2,
+)
+from matchloop.rpc import deadline
+from matchloop.rpc.channel import call
+from matchloop.rpc.convert import read_time, value_to_proto
+from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse
+from ranking_svc.wire import METHODS, METHODS_TO_PROTO, TIERS, filter_to_proto, read_session, session_to_proto
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    import grpc
+
+    from matchloop.observe.metrics import Metrics
+    from matchloop.usecase import UseCase
+    from ranking_svc.domain import Rank, Recommend, Session
+
+CANDIDATE_SVC = "candidate_svc"
+FEEDBACK_SVC = "feedback_svc"
+CANDIDATE_CALLS = ("matchloop.candidate.v1.CandidateService",)
+FEEDBACK_CALLS = tuple(
+    f"matchloop.feedback.v1.FeedbackService/{name}"
+    for name in ("RecordSessions", "GetSession", "LookupSubjectState")
+)
+"""Methods whose contract allows a retry; for `open_channel`."""
+
+RESERVED_SHARE = 0.3
+GLIMPSE_SECONDS = 0.2
+LARGEST_SCORE = 1e30
+"""Scores and features beyond are no numbers that a float32 could be computed with."""
+
+
+class CandidateClient:
+    """`CandidateSource` and `TrendingSource` over gRPC.
+
+    Parameters
+    ----------
+    channel
+        To candidate_svc.
+    metrics
+        `upstream_failures`.
+    timeout_seconds
+        Longest wait for candidates.
+    reserve_seconds
+        Kept back from the caller's time for ordering the list and storing the session; never more than 30 %
+        of what is left.
+    """
+
+    def __init__(
+        self, channel: grpc.Channel, metrics: Metrics, *, timeout_seconds: float, reserve_seconds: float
+    ) -> None:
+        self._stub = candidate_service_pb2_grpc.CandidateServiceStub(channel)
+        self._metrics = metrics
+        self._timeout = timeout_seconds
+        self._reserve = reserve_seconds
+
+    def find(self, ask: Recommend, count: int) -> Candidates:
+        """See `CandidateSource`."""
+        request = candidate_service_pb2.GetCandidatesRequest(
+            use_case=ask.use_case.id,
+            subject_id=ask.subject_id,
+            count=count,
+            exclude_item_ids=ask.exclude,
+            filters=[filter_to_proto(each) for each in ask.filters],
+            subject_features={name: value_to_proto(value) for name, value in ask.subject_features.items()},
+            methods=[METHODS_TO_PROTO[method] for method in ask.methods],
+            explain=ask.explain,
+        )
+        return self._get(request)
+
+    def describe(self, ask: Rank) -> Candidates:
+        """See `CandidateSource`."""
+        request = candidate_service_pb2.GetCandidatesRequest(
+            use_case=ask.use_case.id,
+            subject_id=ask.subject_id,
+            count=len(ask.items),
+            only_item_ids=ask.items,
+            explain=ask.explain,
+        )
+        return self._get(request)
+
+    def trending(self, use_case: UseCase, count: int) -> tuple[Candidate, ...]:
+        """See `TrendingSource`; at most 500."""
+        request = candidate_service_pb2.ListTrendingRequest(use_case=use_case.id, page_size=count)
+        reply = call(
+            self._stub.ListTrending,
+            request,
+            upstream=CANDIDATE_SVC,
+            most=self._timeout,
+            metrics=self._metrics,
+        )
+        return _candidates(reply.candidates, width=None)
+
+    def _get(self, request: candidate_service_pb2.GetCandidatesRequest) -> Candidates:
+        left = deadline.remaining()
+        reserve = self._reserve if left is None else min(self._reserve, RESERVED_SHARE * left)
+        reply = call(
+            self._stub.GetCandidates,
+            request,
+            upstream=CANDIDATE_SVC,
+            most=self._timeout,
+            reserve=reserve,
+            metrics=self._metrics,
+        )
+        return Candidates(
+            items=_candidates(reply.candidates, width=len(reply.feature_names)),
+            tier=TIERS.get(reply.tier),
+            release=reply.release,
+            feature_names=tuple(reply.feature_names),
+            skipped=tuple(
+                Skipped(METHODS[each.method], each.reason) for each in reply.skipped if each.method in METHODS
+            ),
+            degraded=tuple(reply.degraded),
+        )
+
+
+class FeedbackClient:
+    """`SessionStore` and `SubjectSource` over gRPC.
+
+    Parameters
+    ----------
+    channel
+        To feedback_svc.
+    metrics
+        `upstream_failures`.
+    session_seconds
+        Longest wait for a session to be stored while a reply waits for it; deliveries in the background,
+        which no reply waits for, may take the default deadline.
+    """
+
+    def __init__(self, channel: grpc.Channel, metrics: Metrics, *, session_seconds: float) -> None:
+        self._stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
+        self._metrics = metrics
+        self._session_seconds = session_seconds
+
+    def encode(self, session: Session) -> bytes:
+        """See `SessionStore`: a serialized ``matchloop.feedback.v1.Session``."""
+        return session_to_proto(session).SerializeToString()
+
+    def record(self, encoded: Sequence[bytes]) -> None:
+        """See `SessionStore`."""
+        waited_for = deadline.remaining() is not None
+        call(
+            self._stub.RecordSessions,
+            feedback_service_pb2.RecordSessionsRequest(
+                sessions=[session_pb2.Session.FromString(each) for each in encoded]
+            ),
+            upstream=FEEDBACK_SVC,
+            most=self._session_seconds if waited_for else deadline.DEFAULT_DEADLINE,
+            metrics=self._metrics,
+        )
+
+    def session(self, session_id: str) -> tuple[Session, bool]:
+        """Return a stored session, and whether it was a list of the client's own.
+
+        Raises
+        ------
+        NotFound
+            If it has not arrived.
+        """
+        request = feedback_service_pb2.GetSessionRequest(session_id=session_id)
+        reply = call(self._stub.GetSession, request, upstream=FEEDBACK_SVC, metrics=self._metrics)
+        return read_session(reply.session), reply.session.source == session_pb2.SESSION_SOURCE_CLIENT
+
+    def glimpse(self, use_case: str, subject_id: str) -> SubjectGlimpse:
+        """See `SubjectSource`."""
+        reply = call(
+            self._stub.LookupSubjectState,
+            feedback_service_pb2.LookupSubjectStateRequest(use_case=use_case, subject_id=subject_id),
+            upstream=FEEDBACK_SVC,
+            most=GLIMPSE_SECONDS,
+            metrics=self._metrics,
+        )
+        return SubjectGlimpse(reply.state.interaction_count, frozenset(reply.state.hidden_item_ids))
+
+
+def _candidates(messages: Sequence[candidate_pb2.Candidate], *, width: int | None) -> tuple[Candidate, ...]:
+    """Read candidates with `width` features each (None: features are not read).
+
+    Raises
+    ------
+    Unavailable
+        If the reply breaks its contract: no method, a number that is not finite, an item twice.
+    """
+    found = tuple(_candidate(message, width) for message in messages)
+    if len({candidate.item_id for candidate in found}) != len(found):
+        raise Unavailable(f"{CANDIDATE_SVC} answered with an item twice")
+    return found
+
+
+def _create_time(message: candidate_pb2.Candidate) -> datetime | None:
+    try:
+        return read_time(message.create_time) if message.HasField("create_time") else None
+    except (ValueError, OverflowError) as error:
+        raise Unavailable(f"{CANDIDATE_SVC} answered with a time that is none") from error
+
+
+def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate:
+    method = METHODS.get(message.method)
+    features = tuple(message.features) if width is not None else ()
+    if method is None or (width is not None and len(features) != width):
+        raise Unavailable(f"{CANDIDATE_SVC} answered with a candidate without method or features")
+    if not all(
+        math.isfinite(number) and abs(number) < LARGEST_SCORE for number in (message.score, *features)
+    ):
+        raise Unavailable(f"{CANDIDATE_SVC} answered with a number that is not finite")
+    return Candidate(
+        message.item_id,
+        method,
+        message.score,
+        create_time=_create_time(message),
+        features=features,
+        diversity_values=tuple([tuple(field.values) for field in message.diversity_values]),
+        contributions=tuple(
+            [Contribution(each.field, tuple(each.values), each.amount) for each in message.contributions]
+        ),
+    )

@@ -1,0 +1,3 @@
+from tests.feedback_worlds import database_url, postgres
+
+__all__ = ["database_url", "postgres"]

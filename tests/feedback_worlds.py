@@ -1,0 +1,101 @@
+"""What the tests of feedback_svc build on: one PostgreSQL a test session, a fresh database where asked, small records."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback_svc.interactions import EventFacts, Interaction, facts_of
+from feedback_svc.migrate import migrate
+from feedback_svc.sessions import Session, SessionSource
+from matchloop.entities import Categorical, Entity, EntityId, EntityKey, FeatureValue, Kind, Multi
+from matchloop.usecase import Method, Tier, UseCases, load_use_cases
+from playground.postgres import EmbeddedPostgres
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+USE_CASE = "investor_startup"
+_numbers = itertools.count()
+
+
+@cache
+def use_cases() -> UseCases:
+    """The shipped ones."""
+    return load_use_cases()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """One server for the test session, with a migrated template database."""
+    folder = Path(tempfile.mkdtemp(prefix="mlpg"))
+    folder.chmod(0o755)
+    try:
+        with EmbeddedPostgres(folder / "data", {"fsync": "off", "max_wal_size": "512MB"}) as server:
+            migrate(server.create_database("template_matchloop"))
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fresh_database(server: EmbeddedPostgres) -> str:
+    """Return the URL of a new, migrated, empty database."""
+    return server.create_database(f"test_{next(_numbers)}", template="template_matchloop")
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> str:
+    """A new, migrated, empty database."""
+    return fresh_database(postgres)
+
+
+def facts(interactions: list[Interaction]) -> list[EventFacts]:
+    """What each does, by the shipped use cases."""
+    return [facts_of(use_cases()[i.use_case])[i.event_type] for i in interactions]
+
+
+def key(kind: str, id_: str) -> EntityKey:
+    """A key."""
+    return EntityKey(Kind(kind), EntityId(id_))
+
+
+def startup(id_: str, category: str = "fintech", **features: FeatureValue) -> Entity:
+    """A startup with a category and a team."""
+    own: dict[str, FeatureValue] = {"category": Categorical(category), "team": Multi(("ada", "bo"))}
+    return Entity(key("startup", id_), own | features)
+
+
+def event(id_: str, subject: str = "s", item: str = "i", type_: str = "click", **other: Any) -> Interaction:
+    """An interaction of `USE_CASE` at `NOW`, unless `other` says otherwise."""
+    days = other.pop("days", 0.0)
+    return Interaction(id_, USE_CASE, subject, item, type_, NOW + timedelta(days=days), **other)
+
+
+def shown(id_: str, items: tuple[str, ...] = ("i", "j"), subject: str = "s", **other: Any) -> Session:
+    """A list with scores 0.9, 0.8, ... and two features an item."""
+    return Session(
+        **{
+            "session_id": id_,
+            "use_case": USE_CASE,
+            "subject_id": subject,
+            "release": "r1",
+            "arm": "",
+            "tier": Tier.WARM,
+            "reranked": True,
+            "source": SessionSource.RANKING,
+            "serve_time": NOW,
+            "feature_names": ("model_score", "recency"),
+            "item_ids": items,
+            "scores": tuple(0.9 - 0.1 * place for place in range(len(items))),
+            "methods": (Method.ALS,) * len(items),
+            "propensities": (0.0,) * len(items),
+            "feature_values": tuple(0.25 * place for place in range(2 * len(items))),
+        }
+        | other
+    )

@@ -1,0 +1,71 @@
+"""The last popular lists: refreshed, kept over restarts, never replaced by nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from matchloop.errors import Unavailable
+from matchloop.usecase import Method
+from ranking_svc.popular import PopularLists
+from tests.ranking_world import MOVIE, USE_CASES, FakeCandidates, candidate, until
+
+
+def make(folder: Path, source: FakeCandidates) -> PopularLists:
+    return PopularLists(USE_CASES, source, folder, refresh_seconds=0.01)
+
+
+def popular(*numbers: int) -> list[object]:
+    return [candidate(i, method=Method.POPULAR, score=50.0 - i) for i in numbers]
+
+
+def ids(lists: PopularLists) -> list[str] | None:
+    found = lists.last(MOVIE.id)
+    return None if found is None else [item.item_id for item in found]
+
+
+def test_a_list_is_kept_over_restarts_with_all_that_is_needed(tmp_path: Path) -> None:
+    source = FakeCandidates(popular=popular(3, 4))  # type: ignore[arg-type]
+    lists = make(tmp_path, source)
+    assert ids(lists) is None
+    assert lists.refresh()
+    assert ids(lists) == ["m3", "m4"]
+    source.fault = Unavailable("away")
+    again = make(tmp_path, source)
+    found, kept = lists.last(MOVIE.id), again.last(MOVIE.id)
+    assert found is not None
+    assert kept is not None
+    assert [(i.item_id, i.score, i.method, i.diversity_values) for i in kept] == [
+        (i.item_id, i.score, i.method, i.diversity_values) for i in found
+    ]
+    assert not again.refresh()
+    assert ids(again) == ["m3", "m4"]
+
+
+def test_nothing_does_not_replace_a_list(tmp_path: Path) -> None:
+    source = FakeCandidates(popular=popular(3))  # type: ignore[arg-type]
+    lists = make(tmp_path, source)
+    lists.refresh()
+    source.popular = ()
+    assert lists.refresh()
+    assert ids(lists) == ["m3"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[[", "[1]", '[["m1", NaN, []]]', "[[3, 1.0, []]]", '{"a": 1}', "\0"]
+)
+def test_a_damaged_file_is_no_list(tmp_path: Path, content: str) -> None:
+    (tmp_path / f"{MOVIE.id}.json").write_text(content)
+    assert ids(make(tmp_path, FakeCandidates())) is None
+
+
+def test_the_thread_refreshes(tmp_path: Path) -> None:
+    source = FakeCandidates(popular=popular(1), fault=Unavailable("away"))  # type: ignore[arg-type]
+    lists = make(tmp_path, source)
+    lists.start()
+    source.fault = None
+    until(lambda: ids(lists) == ["m1"])
+    source.popular = popular(2)  # type: ignore[assignment]
+    until(lambda: ids(lists) == ["m2"])
+    lists.close()
