@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 from matchloop.catalog.v1 import catalog_service_pb2, item_stats_pb2
 from matchloop.catalog.v1.catalog_service_pb2_grpc import (
@@ -22,6 +24,17 @@ from matchloop.rpc.convert import entity_to_proto, timestamp
 from matchloop.rpc.server import Server, Service
 from matchloop.rpc.settings import ServerSettings
 from tests.candidate_world import FakeStore
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return True
+        pause.wait(0.02)
+    return condition()
 
 
 class FakeCatalog(CatalogServiceServicer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,7 @@ from matchloop.feedback.v1 import session_pb2
 from matchloop.rpc.channel import call, open_channel
 from matchloop.rpc.server import Server
 from tests.candidate_world import USE_CASE, FakeStore, developer, event, startup, startups, state, stats
-from tests.fake_feedback import FakeFeedback, fake_feedback
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return True
-        pause.wait(0.02)
-    return condition()
+from tests.fake_feedback import SERVING, FakeFeedback, fake_feedback, until
 
 
 @dataclass
