@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,13 +56,15 @@ class Application:
         threading.Thread(target=self._become_ready, name="startup", daemon=True).start()
 
     def _become_ready(self) -> None:
-        if self.slots:
-            pool = ThreadPoolExecutor(len(self.slots), thread_name_prefix="slot-start")
-            started = [pool.submit(slot.start) for slot in self.slots.values()]
-            waiting = wait(started, timeout=self.settings.release_wait_seconds).not_done
-            pool.shutdown(wait=False)
-            if waiting:
-                _log.warning("serving before the registry answered", use_cases=len(waiting))
+        starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots.values()]
+        for start in starts:
+            start.start()
+        until = time.monotonic() + self.settings.release_wait_seconds
+        for start in starts:
+            start.join(max(0.0, until - time.monotonic()))
+        waiting = sum(start.is_alive() for start in starts)
+        if waiting:
+            _log.warning("serving before the registry answered", use_cases=waiting)
         while not self.mirror.wait_ready(timeout=60.0):
             _log.warning("the catalogue has not been read yet", stale=self.mirror.staleness())
         self.server.set_serving(SERVICE, True)

@@ -73,8 +73,11 @@ class Content:
 
     def profile(self, query: Query) -> ContentProfile:
         """Return what the subject of a query looks for."""
-        events = query.events[:CONTENT_EVENTS]
-        return self._index.profile(query.subject, events, query.state.weight_factors, query.now)
+        if query.notes.profile is None:
+            events = query.events[:CONTENT_EVENTS]
+            factors = query.state.weight_factors
+            query.notes.profile = self._index.profile(query.subject, events, factors, query.now)
+        return query.notes.profile
 
     def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
         """See `Retrieval`."""
@@ -82,15 +85,18 @@ class Content:
         if not profile.has_signal:
             return SkipReason.NO_SIGNAL
         found = self._index.search(profile, k, allow=query.may_show)
+        query.notes.hits.update((hit.item, hit) for hit in found)
         return [Hit(hit.item, hit.score) for hit in found]
 
     def explain(self, query: Query, items: Sequence[EntityId]) -> Mapping[EntityId, tuple[Contribution, ...]]:
         """Return how much each field added to the content score of these items, the most first."""
         profile = self.profile(query)
-        wanted = set(items)
-        others = [id_ for id_ in query.rows.ids(query.count) if id_ not in wanted]
-        found = self._index.search(profile, len(wanted), exclude=others)
-        return {hit.item: contributions_of(hit, profile, query) for hit in found}
+        hits = query.notes.hits
+        wanted = {item for item in items if item not in hits}
+        if wanted:
+            others = [id_ for id_ in query.rows.ids(query.count) if id_ not in wanted]
+            hits.update((hit.item, hit) for hit in self._index.search(profile, len(wanted), exclude=others))
+        return {item: contributions_of(hits[item], profile, query) for item in items if item in hits}
 
     def similar(self, query: Query, item: EntityId, k: int) -> Sequence[Hit]:
         """Return items like `item`, best first, without itself; none when it is not indexed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from candidate_svc.released import Models
     from candidate_svc.rows import ItemRows
     from matchloop.entities import EntityId
-    from matchloop.retrieval.profile import SubjectEvent
+    from matchloop.retrieval.content import ContentHit
+    from matchloop.retrieval.profile import ContentProfile, SubjectEvent
+
+
+@dataclass(slots=True)
+class ContentNotes:
+    """What content retrieval found out during one request, so that it is found out once."""
+
+    profile: ContentProfile | None = None
+    hits: dict[EntityId, ContentHit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Query:
     subject: Entity | None
     models: Models | None
     now: datetime
+    notes: ContentNotes = field(default_factory=ContentNotes)
 
     @classmethod
     def of(
