@@ -191,7 +191,9 @@ class Stack:
             {
                 **shared,
                 "CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
-                "STATE_FOLDER": str(self.folder / "ranking" / alias),
+                "CACHE": str(self.folder / "ranking" / alias / "cache"),
+                "SPOOL": str(self.folder / "ranking" / alias / "spool"),
+                "POLL_SECONDS": str(self._poll_seconds),
             },
         )
         candidate.start()
