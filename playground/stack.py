@@ -191,9 +191,7 @@ class Stack:
             {
                 **shared,
                 "CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
-                "CACHE": str(self.folder / "ranking" / alias / "cache"),
-                "SPOOL": str(self.folder / "ranking" / alias / "spool"),
-                "POLL_SECONDS": str(self._poll_seconds),
+                "STATE_FOLDER": str(self.folder / "ranking" / alias),
             },
         )
         candidate.start()
