@@ -102,7 +102,7 @@ def _slots(
             registry,
             loader(use_case),
             settings.cache / RELEASES_FOLDER,
-            settings.poll_seconds,
+            settings.release_poll_seconds,
             slot_metrics,
             answers=answers,
             alias=settings.release_alias,

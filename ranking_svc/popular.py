@@ -17,7 +17,7 @@ from matchloop.usecase import Method
 from ranking_svc.domain import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from matchloop.usecase import UseCase
@@ -43,8 +43,8 @@ class PopularLists:
     use_cases
         The ones to keep a list of.
     source
-        Asked every `refresh_seconds`; sooner as long as it fails. An empty answer does not take the place
-        of a list.
+        Asked every `refresh_seconds`; sooner for use cases that it fails for or has nothing for yet. An
+        empty answer does not take the place of a list.
     folder
         Where lists are kept, one JSON file each; made if missing.
     refresh_seconds
@@ -76,22 +76,36 @@ class PopularLists:
         """Return the last list, best first; None when there never was one."""
         return self._lists.get(use_case)
 
-    def refresh(self) -> bool:
-        """Ask for every list once; returns whether every answer came. What fails keeps its list."""
-        complete = True
+    def refresh(self, which: Collection[str] | None = None) -> set[str]:
+        """Ask for the lists of these use cases once (None: of all).
+
+        Returns
+        -------
+        set
+            Use cases that want another try soon: not answered, or still without a list.
+        """
+        wanting: set[str] = set()
         for use_case in self._use_cases.values():
-            try:
-                found = self._source.trending(use_case, LENGTH)
-                if found and found != self._lists.get(use_case.id):
-                    self._lists[use_case.id] = found
-                    self._write(use_case.id, found)
-            except MatchloopError as error:
-                complete = False
-                _log.info("popular_not_refreshed", use_case=use_case.id, reason=error.reason.value)
-            except OSError as error:
-                complete = False
-                _log.error("popular_not_kept", use_case=use_case.id, error=str(error))
-        return complete
+            if which is None or use_case.id in which:
+                answered = self._refresh_one(use_case)
+                if not answered or use_case.id not in self._lists:
+                    wanting.add(use_case.id)
+        return wanting
+
+    def _refresh_one(self, use_case: UseCase) -> bool:
+        """Ask for one list; returns whether the answer came. If not, the last list stays."""
+        try:
+            found = self._source.trending(use_case, LENGTH)
+            if found and found != self._lists.get(use_case.id):
+                self._lists[use_case.id] = found
+                self._write(use_case.id, found)
+        except MatchloopError as error:
+            _log.info("popular_not_refreshed", use_case=use_case.id, reason=error.reason.value)
+            return False
+        except OSError as error:
+            _log.error("popular_not_kept", use_case=use_case.id, error=str(error))
+            return False
+        return True
 
     def start(self) -> None:
         """Refresh in a thread, at once and then at every pause."""
@@ -105,14 +119,19 @@ class PopularLists:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        pause = 0.0
+        wanting: set[str] | None = None
+        since_all, pause = 0.0, 0.0
         while not self._closed.wait(pause):
+            since_all += pause
+            if since_all >= self._refresh_seconds:
+                wanting, since_all = None, 0.0
             try:
-                complete = self.refresh()
+                wanting = self.refresh(wanting)
             except Exception:  # noqa: BLE001 - the thread must outlive a bug in the source's client
                 _log.exception("popular_not_refreshed")
-                complete = False
-            pause = self._refresh_seconds if complete else min(RETRY_SECONDS, self._refresh_seconds)
+            pause = self._refresh_seconds - since_all
+            if wanting is None or wanting:
+                pause = min(RETRY_SECONDS, pause)
 
     def _path(self, use_case: str) -> Path:
         return self._folder / f"{use_case}.json"

@@ -22,13 +22,15 @@ class RankingSettings(ServerSettings):
 
     candidate_address: str = Field(min_length=1, description="gRPC target of candidate_svc.")
     feedback_address: str = Field(min_length=1, description="gRPC target of feedback_svc.")
-    cache: Path = Field(
-        Path("matchloop-data/ranking/cache"),
-        description="Releases fetched and the last popular lists; can be rebuilt, each process its own.",
+    state_folder: Path = Field(
+        Path("matchloop-data/ranking"),
+        description="Holds the spool and the cache unless they are named; each process its own.",
     )
-    spool: Path = Field(
-        Path("matchloop-data/ranking/spool"),
-        description="Sessions that wait for the store; must outlive the process, each process its own.",
+    spool_folder: Path | None = Field(
+        None, description="Sessions that wait for the store; must outlive the process."
+    )
+    cache_folder: Path | None = Field(
+        None, description="Releases fetched and the last popular lists; can be rebuilt."
     )
     use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="More folders of use cases (TOML) beside the shipped ones."
@@ -38,7 +40,9 @@ class RankingSettings(ServerSettings):
     release_alias: str = Field(
         "champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Alias in the registry that is followed."
     )
-    poll_seconds: float = Field(5.0, gt=0.0, le=3600.0, description="Between two looks at the registry.")
+    release_poll_seconds: float = Field(
+        5.0, gt=0.0, le=3600.0, description="Between two looks at the registry."
+    )
 
     spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
     spool_max_bytes: int = Field(256 * 1024 * 1024, ge=1024)
@@ -57,3 +61,13 @@ class RankingSettings(ServerSettings):
         if isinstance(given, str):
             return tuple(Path(part) for part in given.split(os.pathsep) if part)
         return given
+
+    @property
+    def spool(self) -> Path:
+        """Where sessions wait for the store."""
+        return self.spool_folder or self.state_folder / "spool"
+
+    @property
+    def cache(self) -> Path:
+        """Where releases and the last popular lists are kept."""
+        return self.cache_folder or self.state_folder / "cache"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from playground.demo.examples import Example
+    from training_jobs.gates import Gate
 
 _COLOURS = {Policy.LOOP: "#1b6ca8", Policy.FIRST: "#d17b0f", Policy.POPULAR: "#8a8a8a"}
 _MEASURES: tuple[tuple[str, Callable[[Row], float]], ...] = (
@@ -36,7 +37,7 @@ class Retraining:
     release: str
     promoted: bool
     seconds: float
-    gates: tuple[tuple[str, str, str, str], ...]
+    gates: tuple[Gate, ...]
 
 
 def write_report(

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matchloop.candidate.v1.candidate_service_pb2 import GetCandidatesRequest
+from matchloop.errors import Unavailable
 from matchloop.feedback.v1.interaction_pb2 import Interaction
 from matchloop.feedback.v1.session_pb2 import Method
+from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
 from playground.dataset import read_dataset
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 FIRST_ALIAS = "first"
 """Registry alias of the release trained before round 1."""
+
+_PICK_UP_SECONDS = 60.0
+_TIMEOUT = 20.0
 
 BUILT_IN = ("developer_startup", "startup_developer")
 
@@ -78,9 +84,9 @@ def run_demo(
             stack = running.enter_context(Stack(folder, ports=Ports.free(), poll_seconds=0.25))
             clients = running.enter_context(stack.clients())
         demo.load(clients)
-        trainer = Trainer(stack, console)
-        for use_case in market.use_cases:
-            demo.retrain(trainer, use_case, before_round=1, alias=FIRST_ALIAS)
+        trainer = Trainer(stack, clients)
+        demo.retrain(trainer, clients, before_round=1)
+        trainer.keep_as(FIRST_ALIAS, market.use_cases)
         first = running.enter_context(Clients(stack.start_pair(FIRST_ALIAS)))
         contestants = (
             Contestant(Policy.LOOP, clients, preview=False),
@@ -88,12 +94,12 @@ def run_demo(
             Contestant(Policy.POPULAR, clients, preview=True, methods=(Method.METHOD_POPULAR,)),
         )
         panels = {use_case: market.panel(use_case, subjects, rng) for use_case in market.use_cases}
+        demo.await_releases(first)
         for round_ in range(1, rounds + 1):
             for use_case, panel in panels.items():
                 demo.play(contestants, use_case, panel, round_)
             if round_ < rounds:
-                for use_case in panels:
-                    demo.retrain(trainer, use_case, before_round=round_ + 1)
+                demo.retrain(trainer, clients, before_round=round_ + 1)
         examples = [
             example
             for use_case in panels
@@ -130,6 +136,7 @@ class Demo:
         self.retrainings: list[Retraining] = []
         self._rng = rng
         self._console = console
+        self._champions: dict[str, str] = {}
         self._hidden: dict[str, dict[str, set[str]]] = {
             use_case: defaultdict(set) for use_case in market.use_cases
         }
@@ -150,25 +157,54 @@ class Demo:
         for event in history:
             self._remember(event.use_case, event.subject_id, event.item_id, event.event_type)
 
-    def retrain(
-        self, trainer: Trainer, use_case: str, *, before_round: int, alias: str | None = None
-    ) -> None:
-        """Train, gate, promote; wait until the services serve what was promoted."""
-        began = time.monotonic()
-        outcome = trainer.retrain(use_case, alias=alias)
-        entry = Retraining(
-            use_case=use_case,
-            round=before_round,
-            release=outcome.release,
-            promoted=outcome.promoted,
-            seconds=time.monotonic() - began,
-            gates=outcome.gates,
-        )
-        self.retrainings.append(entry)
-        verdict = "promoted" if entry.promoted else "[yellow]refused by a gate[/yellow]"
-        self._console.print(
-            f"  {use_case}: {entry.release} trained in {entry.seconds:.1f} s, {verdict}", highlight=False
-        )
+    def retrain(self, trainer: Trainer, clients: Clients, *, before_round: int) -> None:
+        """Train, gate and promote every use case on one snapshot; wait until what passed is served."""
+        snapshot = trainer.snapshot()
+        for use_case in self.market.use_cases:
+            began = time.monotonic()
+            with self._console.status(f"retraining {use_case}"):
+                outcome = trainer.retrain(use_case, snapshot)
+            entry = Retraining(
+                use_case=use_case,
+                round=before_round,
+                release=outcome.release,
+                promoted=outcome.promoted,
+                seconds=time.monotonic() - began,
+                gates=tuple(outcome.gates),
+            )
+            self.retrainings.append(entry)
+            if entry.promoted:
+                self._champions[use_case] = entry.release
+            verdict = "promoted" if entry.promoted else "[yellow]refused by a gate[/yellow]"
+            parts = f"; left out: {', '.join(outcome.skipped)}" if outcome.skipped else ""
+            self._console.print(
+                f"  {entry.release} trained in {entry.seconds:.1f} s, {verdict}{parts}", highlight=False
+            )
+        self.await_releases(clients)
+
+    def await_releases(self, clients: Clients) -> None:
+        """Wait until both services behind `clients` serve the champions.
+
+        Raises
+        ------
+        Unavailable
+            They did not pick one up in time.
+        """
+        for use_case, release in self._champions.items():
+            subject = self.market.panel(use_case, 1, np.random.default_rng(0))[0]
+            give_up = time.monotonic() + _PICK_UP_SECONDS
+            served: set[str] = set()
+            while served != {release}:
+                if time.monotonic() > give_up:
+                    raise Unavailable(f"{release} was not picked up; served: {', '.join(served)}")
+                time.sleep(0.1)
+                recommended = clients.ranking.Recommend(
+                    RecommendRequest(use_case=use_case, subject_id=subject, preview=True), timeout=_TIMEOUT
+                )
+                found = clients.candidate.GetCandidates(
+                    GetCandidatesRequest(use_case=use_case, subject_id=subject), timeout=_TIMEOUT
+                )
+                served = {recommended.release, found.release}
 
     def play(
         self, contestants: Sequence[Contestant], use_case: str, panel: Sequence[str], round_: int

@@ -32,11 +32,10 @@ class Rig:
         options = {
             "candidate_address": self.neighbours[0].address,
             "feedback_address": self.neighbours[1].address,
-            "cache": folder / "cache",
-            "spool": folder / "spool",
+            "state_folder": folder,
             "candidate_timeout_seconds": 1.0,
             "session_timeout_seconds": 0.3,
-            "poll_seconds": 0.02,
+            "release_poll_seconds": 0.02,
             "popular_refresh_seconds": 0.05,
             "grace_seconds": 0.0,
             **changes,

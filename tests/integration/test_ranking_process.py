@@ -35,8 +35,7 @@ class Process:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         own = {
-            "cache": str(folder / "cache"),
-            "spool": str(folder / "spool"),
+            "state_folder": str(folder),
             "session_timeout_seconds": "0.3",
             "popular_refresh_seconds": "0.1",
             **settings,
@@ -123,7 +122,10 @@ def test_sigterm_delivers_or_keeps_what_waits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"RANKING_CANDIDATE_ADDRESS": "x", "RANKING_POLL_SECONDS": "-1"}, "RANKING_POLL_SECONDS"),
+        (
+            {"RANKING_CANDIDATE_ADDRESS": "x", "RANKING_RELEASE_POLL_SECONDS": "-1"},
+            "RANKING_RELEASE_POLL_SECONDS",
+        ),
         ({"RANKING_CANDIDATE_ADDRESS": "x"}, "RANKING_FEEDBACK_ADDRESS"),
     ],
 )
@@ -150,8 +152,8 @@ def test_two_processes_never_share_a_spool(tmp_path: Path) -> None:
             **os.environ,
             "RANKING_CANDIDATE_ADDRESS": "127.0.0.1:9",
             "RANKING_FEEDBACK_ADDRESS": "127.0.0.1:9",
-            "RANKING_SPOOL": str(tmp_path / "spool"),
-            "RANKING_CACHE": str(tmp_path / "cache2"),
+            "RANKING_SPOOL_FOLDER": str(tmp_path / "spool"),
+            "RANKING_CACHE_FOLDER": str(tmp_path / "cache2"),
         },
         capture_output=True,
         text=True,

@@ -8,8 +8,12 @@ import pytest
 
 from matchloop.errors import Unavailable
 from matchloop.usecase import Method
+from ranking_svc import popular as module
 from ranking_svc.popular import PopularLists
 from tests.ranking_world import MOVIE, USE_CASES, FakeCandidates, candidate, until
+
+OTHERS = set(USE_CASES) - {MOVIE.id}
+"""Use cases that there is never a list for."""
 
 
 def make(folder: Path, source: FakeCandidates) -> PopularLists:
@@ -29,7 +33,7 @@ def test_a_list_is_kept_over_restarts_with_all_that_is_needed(tmp_path: Path) ->
     source = FakeCandidates(popular=popular(3, 4))  # type: ignore[arg-type]
     lists = make(tmp_path, source)
     assert ids(lists) is None
-    assert lists.refresh()
+    assert lists.refresh() == OTHERS
     assert ids(lists) == ["m3", "m4"]
     source.fault = Unavailable("away")
     again = make(tmp_path, source)
@@ -39,7 +43,7 @@ def test_a_list_is_kept_over_restarts_with_all_that_is_needed(tmp_path: Path) ->
     assert [(i.item_id, i.score, i.method, i.diversity_values) for i in kept] == [
         (i.item_id, i.score, i.method, i.diversity_values) for i in found
     ]
-    assert not again.refresh()
+    assert again.refresh() == set(USE_CASES)
     assert ids(again) == ["m3", "m4"]
 
 
@@ -48,7 +52,7 @@ def test_nothing_does_not_replace_a_list(tmp_path: Path) -> None:
     lists = make(tmp_path, source)
     lists.refresh()
     source.popular = ()
-    assert lists.refresh()
+    assert lists.refresh() == OTHERS
     assert ids(lists) == ["m3"]
 
 
@@ -58,6 +62,18 @@ def test_nothing_does_not_replace_a_list(tmp_path: Path) -> None:
 def test_a_damaged_file_is_no_list(tmp_path: Path, content: str) -> None:
     (tmp_path / f"{MOVIE.id}.json").write_text(content)
     assert ids(make(tmp_path, FakeCandidates())) is None
+
+
+def test_a_list_that_is_not_there_yet_is_asked_for_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    source = FakeCandidates()
+    lists = PopularLists(USE_CASES, source, tmp_path, refresh_seconds=3600.0)
+    lists.start()
+    source.popular = popular(1)  # type: ignore[assignment]
+    until(lambda: ids(lists) == ["m1"])
+    lists.close()
 
 
 def test_the_thread_refreshes(tmp_path: Path) -> None:
