@@ -32,7 +32,9 @@ from matchloop.rpc.channel import call, open_channel
 from matchloop.rpc.convert import entity_to_proto
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import ServerSettings
-from tests.candidate_world import USE_CASE, USE_CASES, FakeStore, developer, startups
+from matchloop.testing.registries import FolderRegistry
+from tests.candidate_release import write_release
+from tests.candidate_world import USE_CASE, USE_CASES, FakeStore, developer, event, startups, state
 from tests.fake_feedback import SERVING, fake_feedback, until
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +146,46 @@ def test_another_store_at_the_same_address_is_listed_anew(pair: Pair) -> None:
     assert until(lambda: len(pair.ids()) == 5)
     assert list(pair.get().degraded) == []
     upstream.close()
+
+
+def test_a_promoted_release_is_taken_up_while_requests_run(tmp_path: Path) -> None:
+    items = startups(40)
+    store = FakeStore(page=50)
+    store.upsert(*items)
+    store.states["d1"] = state(None, [event("s2"), event("s6")], interaction_count=10)
+    feedback, _ = fake_feedback(store)
+    feedback.start()
+    registry = FolderRegistry(tmp_path / "registry")
+    settings = CandidateSettings(
+        feedback_address=feedback.address,
+        poll_seconds=0.05,
+        release_poll_seconds=0.05,
+        cache_folder=tmp_path / "cache",
+    )
+    application = build(settings, registry)
+    application.start()
+    application.server.start()
+    channel = open_channel(application.server.address)
+    stub = CandidateServiceStub(channel)
+    assert application.mirror.wait_ready(10.0)
+
+    def release() -> str:
+        request = pb.GetCandidatesRequest(use_case=USE_CASE, subject_id="d1")
+        reply = call(stub.GetCandidates, request, upstream="candidate_svc")
+        assert len(reply.candidates) == 20
+        expected = session_pb2.METHOD_TWO_TOWER if reply.release else session_pb2.METHOD_CONTENT
+        assert reply.candidates[0].method == expected
+        return str(reply.release)
+
+    assert release() == ""
+    for name in ("r1", "r2"):
+        folder = write_release(tmp_path / name, items, release=name)
+        registered = registry.register(folder, USE_CASE, run_id=None, metrics={})
+        registry.set_alias(USE_CASE, "champion", registered.version)
+        assert until(lambda name=name: release() == name)  # type: ignore[misc]
+    channel.close()
+    assert application.server.stop() == 0
+    feedback.stop()
 
 
 @pytest.mark.processes
