@@ -12,7 +12,7 @@ from candidate_svc.client import FeedbackClient, connect
 from candidate_svc.methods import Content, methods_of
 from candidate_svc.mirror import Mirror
 from candidate_svc.popularity import LivePopularity
-from candidate_svc.released import Models, ReleaseCounters, ReleaseLoader, answers
+from candidate_svc.released import Models, ReleaseLoader, answers
 from candidate_svc.retrieve import Retriever
 from candidate_svc.servicer import SERVICE, CandidateServicer
 from candidate_svc.settings import CandidateSettings
@@ -22,6 +22,7 @@ from matchloop.errors import InvalidInput
 from matchloop.features import load_embedder
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.observe.metrics import Metrics
+from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import MlflowRegistry, ReleaseSlot
 from matchloop.rpc import deadline
 from matchloop.rpc.server import Server, Service

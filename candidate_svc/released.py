@@ -15,7 +15,7 @@ import numpy as np
 from candidate_svc.popularity import PopularPart
 from candidate_svc.rows import RowMap
 from matchloop.entities import Entity, EntityId, EntityKey, Kind
-from matchloop.errors import MatchloopError, Reason, ReleaseRefused
+from matchloop.errors import MatchloopError, ReleaseRefused
 from matchloop.features import EntityEncoder
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.als import AlsModel
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from candidate_svc.rows import ItemRows
     from matchloop.features import TextEmbedder
-    from matchloop.observe.metrics import Metrics
     from matchloop.release.golden import Answerer
     from matchloop.release.manifest import Manifest
     from matchloop.retrieval.vector_index import VectorIndex
@@ -188,29 +187,3 @@ def embed_each(items: Sequence[Entity], upsert: Callable[[Sequence[Entity]], Non
 def answers(models: Models) -> Mapping[str, Answerer]:  # noqa: ARG001
     """Return what answers golden requests, by part name: none, `ReleaseLoader.load` asks every part once."""
     return {}
-
-
-class ReleaseCounters:
-    """`matchloop.release.ReleaseMetrics` on the table of metrics."""
-
-    def __init__(self, metrics: Metrics, clock: Callable[[], datetime]) -> None:
-        self._metrics = metrics
-        self._clock = clock
-        self._serving: dict[str, str] = {}
-
-    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:  # noqa: ARG002
-        """See `ReleaseMetrics`."""
-        before = self._serving.get(use_case)
-        if before is not None and before != release:
-            self._metrics.release_info.remove(use_case, before)
-        self._serving[use_case] = release
-        self._metrics.release_info.labels(use_case, release).set(1)
-        age = self._metrics.release_age.labels(use_case)
-        age.set_function(lambda: (self._clock() - created).total_seconds())
-
-    def release_fault(self, use_case: str, alias: str, reason: str) -> None:  # noqa: ARG002
-        """See `ReleaseMetrics`."""
-        if reason == Reason.REGISTRY_UNAVAILABLE:
-            self._metrics.release_poll_failures.labels(use_case).inc()
-        else:
-            self._metrics.release_refused.labels(use_case, reason).inc()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from matchloop.rpc.settings import ServerSettings
 
 
 class CandidateSettings(ServerSettings):
-    """Settings of candidate_svc, besides those of every server.
-
-    `use_case_folders` is a list of folders as in PATH: separated by the system's path separator.
-    """
+    """Settings of candidate_svc, besides those of every server."""
 
     model_config = SettingsConfigDict(env_prefix="CANDIDATE_", env_ignore_empty=True, frozen=True)
 
@@ -41,11 +36,3 @@ class CandidateSettings(ServerSettings):
         300.0, ge=0.0, description="How long a state stands in while feedback_svc is down."
     )
     states_kept: int = Field(10_000, ge=0, le=10_000_000)
-    use_case_folders: Annotated[tuple[Path, ...], NoDecode] = ()
-
-    @field_validator("use_case_folders", mode="before")
-    @classmethod
-    def _split(cls, given: object) -> object:
-        if isinstance(given, str):
-            return tuple(Path(part) for part in given.split(os.pathsep) if part)
-        return given

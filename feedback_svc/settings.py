@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from matchloop.rpc.settings import ServerSettings
 
@@ -29,16 +26,8 @@ class FeedbackSettings(ServerSettings, DatabaseSettings):
 
     model_config = _ENVIRONMENT
 
-    use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="More folders of use cases (TOML) beside the shipped ones, separated by colons."
-    )
     statement_timeout_seconds: float = Field(15.0, gt=0.0, le=600.0)
     connect_timeout_seconds: int = Field(3, ge=1, le=60)
     retrain_negatives: int = Field(20, ge=1, description="Unused negatives that make a retraining due.")
     retrain_error: float = Field(0.7, ge=0.0, le=1.0, description="Mean error over which it is due.")
     retrain_error_negatives: int = Field(10, ge=1, description="Negatives that the mean error needs.")
-
-    @field_validator("use_case_folders", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value

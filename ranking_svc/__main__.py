@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from matchloop.errors import MatchloopError
 from matchloop.observe import logs
 from matchloop.observe.metrics import Metrics
+from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release.registry import Registry
 from matchloop.release.slot import ReleaseSlot
 from matchloop.rpc.channel import open_channel
@@ -20,7 +21,7 @@ from matchloop.usecase import load_use_cases
 from ranking_svc.ordering import Ordering
 from ranking_svc.pipeline import Pipeline
 from ranking_svc.popular import PopularLists
-from ranking_svc.releases import RankingPart, Releases, SlotMetrics, answers, loader
+from ranking_svc.releases import RankingPart, Releases, answers, loader
 from ranking_svc.servicer import RankingServicer, service
 from ranking_svc.session_log import SessionLog
 from ranking_svc.settings import RankingSettings
@@ -95,7 +96,7 @@ def _slots(
 ) -> dict[str, ReleaseSlot[RankingPart]]:
     if registry is None:
         return {}
-    slot_metrics = SlotMetrics(metrics, utc_now)
+    slot_metrics = ReleaseCounters(metrics, utc_now)
     return {
         use_case.id: ReleaseSlot(
             use_case,

@@ -11,13 +11,10 @@ from matchloop.rerank.scorer import PART, Ranker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from pathlib import Path
 
-    from matchloop.observe.metrics import Metrics
     from matchloop.release.golden import Answerer
     from matchloop.usecase import UseCase
-    from ranking_svc.domain import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +69,12 @@ class Releases:
         return None if loaded is None else loaded.manifest
 
 
-class SlotMetrics:
-    """Tells `Metrics` what a slot does: which release serves and how old it is, refusals, failed polls."""
-
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        self._metrics = metrics
-        self._clock = clock
-        self._serving: dict[str, str] = {}
-
-    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:
-        """See `ReleaseMetrics`."""
-        del alias
-        before = self._serving.get(use_case)
-        if before is not None:
-            self._metrics.release_info.remove(use_case, before)
-        self._serving[use_case] = release
-        self._metrics.release_info.labels(use_case, release).set(1)
-        self._metrics.release_age.labels(use_case).set_function(
-            lambda: (self._clock() - created).total_seconds()
-        )
-
-    def release_fault(self, use_case: str, alias: str, reason: str) -> None:
-        """See `ReleaseMetrics`."""
-        del alias
-        if reason == "REGISTRY_UNAVAILABLE":
-            self._metrics.release_poll_failures.labels(use_case).inc()
-        else:
-            self._metrics.release_refused.labels(use_case, reason).inc()
-
-
 __all__ = [
     "LoadedRanking",
     "RankingPart",
     "ReleaseSlot",
     "Releases",
     "Slot",
-    "SlotMetrics",
     "answers",
     "loader",
 ]

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from matchloop.rpc.settings import ServerSettings
 
 
 class RankingSettings(ServerSettings):
-    """``RANKING_*`` variables; those of every server too.
-
-    `use_case_folders` is a list of folders as in PATH: separated by the system's path separator.
-    """
+    """``RANKING_*`` variables; those of every server too."""
 
     model_config = SettingsConfigDict(env_prefix="RANKING_", env_ignore_empty=True, frozen=True)
 
@@ -31,9 +26,6 @@ class RankingSettings(ServerSettings):
     )
     cache_folder: Path | None = Field(
         None, description="Releases fetched and the last popular lists; can be rebuilt."
-    )
-    use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="More folders of use cases (TOML) beside the shipped ones."
     )
 
     registry_uri: str | None = Field(None, description="MLflow; None: no release, lists are ordered by rule.")
@@ -54,13 +46,6 @@ class RankingSettings(ServerSettings):
         0.2, ge=0.0, le=10.0, description="Of the caller's time, kept for storing the session; 30 % at most."
     )
     popular_refresh_seconds: float = Field(60.0, gt=0.0, le=86_400.0)
-
-    @field_validator("use_case_folders", mode="before")
-    @classmethod
-    def _split(cls, given: object) -> object:
-        if isinstance(given, str):
-            return tuple(Path(part) for part in given.split(os.pathsep) if part)
-        return given
 
     @property
     def spool(self) -> Path:

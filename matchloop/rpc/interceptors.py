@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     Handler = grpc.RpcMethodHandler[Any, Any]
     Behaviour = Callable[[Any, Any], Any]
-    Interceptor = grpc.ServerInterceptor[Any, Any]
-else:
-    Interceptor = grpc.ServerInterceptor
 
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 NO_DEADLINE_SECONDS = 366 * 86400.0
@@ -71,7 +68,7 @@ class _Wrapped:
     refuse: Handler
 
 
-class CallInterceptor(Interceptor):
+class CallInterceptor(grpc.ServerInterceptor):
     """The one server interceptor.
 
     Parameters

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, TypeVar
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from matchloop.errors import InvalidInput, Violation
 
@@ -41,6 +43,14 @@ class ServerSettings(BaseSettings):
     max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=1024, le=256 * 1024 * 1024)
     reuse_port: bool = Field(default=False, description="SO_REUSEPORT: several processes share the port.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="More folders of use cases (TOML) beside the shipped ones; separated as in PATH."
+    )
+
+    @field_validator("use_case_folders", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return tuple(map(Path, filter(None, given.split(os.pathsep)))) if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _threads_fit(self) -> Self:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from candidate_svc.domain import Asked, SubjectState
-from candidate_svc.released import Models, ReleaseCounters, ReleaseLoader, answers
+from candidate_svc.released import Models, ReleaseLoader, answers
 from matchloop.entities import Categorical, Entity, EntityId, Multi
 from matchloop.errors import ReleaseRefused
 from matchloop.features import HashingEmbedder
 from matchloop.observe.metrics import Metrics
+from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import Poll, ReleaseSlot
 from matchloop.release.manifest import verify
 from matchloop.release.slot import Loaded

@@ -9,10 +9,11 @@ import pytest
 
 from matchloop.errors import SchemaMismatch
 from matchloop.observe.metrics import Metrics
+from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release.golden import check_golden
 from matchloop.release.manifest import verify
 from matchloop.testing.releases import build_release
-from ranking_svc.releases import RankingPart, Releases, SlotMetrics, answers, loader
+from ranking_svc.releases import RankingPart, Releases, answers, loader
 from tests.ranking_world import MOVIE, NOW, USE_CASES, FakeSlot, loaded
 
 
@@ -53,7 +54,7 @@ def test_the_release_that_found_the_candidates_comes_first() -> None:
 
 def test_one_release_is_shown_as_serving() -> None:
     metrics = Metrics()
-    told = SlotMetrics(metrics, lambda: NOW)
+    told = ReleaseCounters(metrics, lambda: NOW)
     told.release_loaded(MOVIE.id, "champion", "r1", NOW - timedelta(days=2))
     told.release_loaded(MOVIE.id, "champion", "r2", NOW - timedelta(days=1))
 
