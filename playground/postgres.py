@@ -14,7 +14,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 from urllib.parse import quote
 
 import psutil
@@ -290,7 +290,7 @@ def _give(owner: pwd.struct_passwd | None, folder: Path, socket_folder: Path) ->
             parent.chmod(mode | 0o001)  # to pass through, not to read
 
 
-def _as_user(owner: pwd.struct_passwd | None) -> dict[str, int | list[int]]:
+def _as_user(owner: pwd.struct_passwd | None) -> dict[str, Any]:
     return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
 
 
