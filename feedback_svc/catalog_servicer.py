@@ -28,7 +28,7 @@ class CatalogServicer(wire.CatalogServiceServicer):
         self._schema = schema
         self._clock = clock
 
-    def UpsertEntities(
+    def UpsertEntities(  # noqa: N802
         self, request: calls.UpsertEntitiesRequest, context: grpc.ServicerContext
     ) -> calls.UpsertEntitiesResponse:
         """See the contract."""
@@ -36,14 +36,14 @@ class CatalogServicer(wire.CatalogServiceServicer):
         entities = convert.entities_to_upsert(request, self._schema, now)
         return convert.upsert_reply(self._store.upsert_entities(entities, now=now))
 
-    def GetEntity(
+    def GetEntity(  # noqa: N802
         self, request: calls.GetEntityRequest, context: grpc.ServicerContext
     ) -> calls.GetEntityResponse:
         """See the contract."""
         key = convert.key_to_get(request, self._clock())
         return calls.GetEntityResponse(entity=entity_to_proto(self._store.get_entity(key)))
 
-    def ListEntities(
+    def ListEntities(  # noqa: N802
         self, request: calls.ListEntitiesRequest, context: grpc.ServicerContext
     ) -> calls.ListEntitiesResponse:
         """See the contract."""
@@ -53,7 +53,7 @@ class CatalogServicer(wire.CatalogServiceServicer):
         )
         return convert.entities_reply(request, page)
 
-    def ListItemStats(
+    def ListItemStats(  # noqa: N802
         self, request: calls.ListItemStatsRequest, context: grpc.ServicerContext
     ) -> calls.ListItemStatsResponse:
         """See the contract."""
@@ -64,7 +64,7 @@ class CatalogServicer(wire.CatalogServiceServicer):
             request, self._store.list_item_stats(use_case.id, after=after, limit=limit)
         )
 
-    def DeactivateEntities(
+    def DeactivateEntities(  # noqa: N802
         self, request: calls.DeactivateEntitiesRequest, context: grpc.ServicerContext
     ) -> calls.DeactivateEntitiesResponse:
         """See the contract."""
@@ -72,7 +72,7 @@ class CatalogServicer(wire.CatalogServiceServicer):
         keys = convert.keys_to_deactivate(request, now)
         return convert.deactivate_reply(self._store.deactivate_entities(keys, now=now))
 
-    def EraseEntity(
+    def EraseEntity(  # noqa: N802
         self, request: calls.EraseEntityRequest, context: grpc.ServicerContext
     ) -> calls.EraseEntityResponse:
         """See the contract."""

@@ -43,7 +43,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         self._bounds = bounds
         self._metrics = metrics
 
-    def RecordSessions(
+    def RecordSessions(  # noqa: N802
         self, request: calls.RecordSessionsRequest, context: grpc.ServicerContext
     ) -> calls.RecordSessionsResponse:
         """See the contract."""
@@ -55,7 +55,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
             self._metrics.sessions.labels(*labels).inc(count)
         return of_sessions.sessions_reply(recorded)
 
-    def GetSession(
+    def GetSession(  # noqa: N802
         self, request: calls.GetSessionRequest, context: grpc.ServicerContext
     ) -> calls.GetSessionResponse:
         """See the contract."""
@@ -63,7 +63,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         session = self._store.get_session(session_id)
         return calls.GetSessionResponse(session=of_sessions.session_to_proto(session))
 
-    def ListSessions(
+    def ListSessions(  # noqa: N802
         self, request: calls.ListSessionsRequest, context: grpc.ServicerContext
     ) -> calls.ListSessionsResponse:
         """See the contract."""
@@ -73,7 +73,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         found = self._store.list_sessions(which, after=after, limit=limit + 1)
         return of_sessions.sessions_page_reply(request, found, limit)
 
-    def RecordInteractions(
+    def RecordInteractions(  # noqa: N802
         self, request: calls.RecordInteractionsRequest, context: grpc.ServicerContext
     ) -> calls.RecordInteractionsResponse:
         """See the contract."""
@@ -90,7 +90,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
             self._metrics.interactions.labels(*labels).inc(count)
         return of_interactions.interactions_reply(len(interactions), duplicates)
 
-    def ListInteractions(
+    def ListInteractions(  # noqa: N802
         self, request: calls.ListInteractionsRequest, context: grpc.ServicerContext
     ) -> calls.ListInteractionsResponse:
         """See the contract."""
@@ -100,7 +100,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         found = self._store.list_interactions(which, before=before, limit=limit + 1)
         return of_interactions.interactions_page_reply(request, found, limit)
 
-    def RecordDislike(
+    def RecordDislike(  # noqa: N802
         self, request: calls.RecordDislikeRequest, context: grpc.ServicerContext
     ) -> calls.RecordDislikeResponse:
         """See the contract."""
@@ -117,7 +117,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
             self._metrics.dislikes.labels(use_case.id, dislike.reason).inc()
         return of_dislikes.receipt_reply(receipt)
 
-    def ListDislikes(
+    def ListDislikes(  # noqa: N802
         self, request: calls.ListDislikesRequest, context: grpc.ServicerContext
     ) -> calls.ListDislikesResponse:
         """See the contract."""
@@ -129,7 +129,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         )
         return of_dislikes.dislikes_page_reply(request, found, limit)
 
-    def LookupSubjectState(
+    def LookupSubjectState(  # noqa: N802
         self, request: calls.LookupSubjectStateRequest, context: grpc.ServicerContext
     ) -> calls.LookupSubjectStateResponse:
         """See the contract."""
@@ -140,14 +140,14 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         state = self._store.lookup_subject_state(use_case.id, subject, now=now)
         return of_interactions.state_reply(state)
 
-    def GetRetrainingStatus(
+    def GetRetrainingStatus(  # noqa: N802
         self, request: calls.GetRetrainingStatusRequest, context: grpc.ServicerContext
     ) -> calls.GetRetrainingStatusResponse:
         """See the contract."""
         use_case = self._schema.use_case(request.use_case, self._clock())
         return of_dislikes.status_reply(self._store.negative_numbers(use_case.id), self._bounds)
 
-    def MarkNegativesUsed(
+    def MarkNegativesUsed(  # noqa: N802
         self, request: calls.MarkNegativesUsedRequest, context: grpc.ServicerContext
     ) -> calls.MarkNegativesUsedResponse:
         """See the contract."""
@@ -159,19 +159,19 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         )
         return calls.MarkNegativesUsedResponse(marked=marked)
 
-    def GetDislikePatterns(
+    def GetDislikePatterns(  # noqa: N802
         self, request: calls.GetDislikePatternsRequest, context: grpc.ServicerContext
     ) -> calls.GetDislikePatternsResponse:
         """See the contract."""
         raise NotImplementedYet("GetDislikePatterns is not implemented yet")
 
-    def GetFeedbackMetrics(
+    def GetFeedbackMetrics(  # noqa: N802
         self, request: calls.GetFeedbackMetricsRequest, context: grpc.ServicerContext
     ) -> calls.GetFeedbackMetricsResponse:
         """See the contract."""
         raise NotImplementedYet("GetFeedbackMetrics is not implemented yet")
 
-    def ListMatches(
+    def ListMatches(  # noqa: N802
         self, request: calls.ListMatchesRequest, context: grpc.ServicerContext
     ) -> calls.ListMatchesResponse:
         """See the contract."""

@@ -29,6 +29,7 @@ CONFLICTS = "23"  # integrity constraints
 # By class of SQLSTATE: connection, resources (disk full, too many connections), operator's shutdown, system.
 DOWN = ("08", "53", "57P", "58")
 READ_ONLY = "25006"
+NOT_MIGRATED = frozenset({"42P01", "42703", "42883"})  # a table, column or function that is not there
 
 
 class Database:
@@ -134,6 +135,11 @@ def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
         return Unavailable("the store is contended", reason=Reason.STORE_UNAVAILABLE)
     if code.startswith(DOWN):
         return Unavailable(f"the store cannot work now (SQLSTATE {code})", reason=Reason.STORE_UNAVAILABLE)
+    if code in NOT_MIGRATED:
+        return Unavailable(
+            "the store's schema is not this version's: run python -m feedback_svc.migrate",
+            reason=Reason.STORE_UNAVAILABLE,
+        )
     if code == READ_ONLY:
         return Unavailable("the store is read-only", reason=Reason.STORE_UNAVAILABLE)
     if code == CANCELLED:
