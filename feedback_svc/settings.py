@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ class FeedbackSettings(ServerSettings, DatabaseSettings):
     model_config = _ENVIRONMENT
 
     use_case_folders: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="More folders of use cases (TOML) beside the shipped ones, separated by colons."
+        (), description="More folders of use cases (TOML) beside the shipped ones, separated as in PATH."
     )
     statement_timeout_seconds: float = Field(15.0, gt=0.0, le=600.0)
     connect_timeout_seconds: int = Field(3, ge=1, le=60)
@@ -41,4 +42,6 @@ class FeedbackSettings(ServerSettings, DatabaseSettings):
     @field_validator("use_case_folders", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value
+        return (
+            tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+        )
