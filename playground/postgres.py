@@ -114,11 +114,18 @@ class EmbeddedPostgres:
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """Stop the server (open transactions roll back) and give the folder free."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop the server (open transactions roll back) and give the folder free.
+
+        Parameters
+        ----------
+        at_once
+            Without writing what is in memory: the next start recovers it from the log. For a folder that is
+            thrown away.
+        """
         server, self._server = self._server, None
         if server is not None and server.poll() is None:
-            server.send_signal(signal.SIGINT)
+            server.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
             try:
                 server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -59,6 +59,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     ):
         migrate(server.create_database("template_matchloop"))
         yield server
+        server.stop(at_once=True)
 
 
 def fresh_database(server: EmbeddedPostgres) -> str:
