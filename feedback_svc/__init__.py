@@ -1,1 +1,1 @@
-"""The record: catalogue, lists shown, reactions, dislikes, and what they add up to. Alone in being stateful."""
+"""The record: catalogue, lists shown, reactions, dislikes, and what they add up to. Alone in having state."""

@@ -1,8 +1,8 @@
 """Write a snapshot of the record: ``python -m feedback_svc.export --out FOLDER``.
 
-One REPEATABLE READ transaction: every table as of one moment. Rows stream through COPY into Parquet in bounded
-memory. The watermark is the highest sequence in it; nothing at or below it can appear later (see the first
-migration), so an export of the same watermark would hold the same and is not written again.
+One REPEATABLE READ transaction: every table as of one moment. Rows stream through COPY into Parquet in
+bounded memory. The watermark is the highest sequence in it; nothing at or below it can appear later (see the
+first migration), so an export of the same watermark would hold the same and is not written again.
 """
 
 from __future__ import annotations

@@ -123,10 +123,12 @@ INTERACTIONS = CopiedTable(
 
 SESSIONS = CopiedTable(
     TableName.SESSIONS,
-    f"""SELECT session_id, use_case, subject_id, nullif(release, ''), nullif(arm, ''), nullif(tier, ''), reranked,
-        source, {_micros("serve_time")}, {_joined("item_ids")}, {_joined("scores")}, {_joined("methods")},
-        {_joined("propensities")}, {_joined("feature_names")}, {_joined("feature_values")}
-    FROM sessions WHERE sequence <= {{watermark}} ORDER BY use_case, serve_time, session_id""",  # noqa: S608
+    f"""SELECT session_id, use_case, subject_id, nullif(release, ''), nullif(arm, ''), nullif(tier, ''),
+        reranked, source, {_micros("serve_time")}, {_joined("item_ids")}, {_joined("scores")},
+        {_joined("methods")}, {_joined("propensities")}, {_joined("feature_names")},
+        {_joined("feature_values")}
+    FROM sessions WHERE sequence <= {{watermark}}
+    ORDER BY use_case, serve_time, session_id""",  # noqa: S608
     _schema(
         session_id=TEXT,
         use_case=TEXT,

@@ -1,4 +1,4 @@
-"""Bring the database to the current schema: ``python -m feedback_svc.migrate``. Run again, it does nothing."""
+"""Bring the database to the current schema: ``python -m feedback_svc.migrate``; again, it does nothing."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def continue_sequences(url: str) -> int:
 
 def main(
     revision: Annotated[str, typer.Option(help="Where to go: head, base, -1, a revision.")] = "head",
-    restored: Annotated[
+    restored: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--restored", help="The database was restored from a dump into a new cluster.")
     ] = False,
 ) -> None:

@@ -14,7 +14,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 from urllib.parse import quote
 
 import psutil
@@ -114,11 +114,18 @@ class EmbeddedPostgres:
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """Stop the server (open transactions roll back) and give the folder free."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop the server (open transactions roll back) and give the folder free.
+
+        Parameters
+        ----------
+        at_once
+            Without writing what is in memory: the next start recovers it from the log. For a folder that is
+            thrown away.
+        """
         server, self._server = self._server, None
         if server is not None and server.poll() is None:
-            server.send_signal(signal.SIGINT)
+            server.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
             try:
                 server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -290,7 +297,7 @@ def _give(owner: pwd.struct_passwd | None, folder: Path, socket_folder: Path) ->
             parent.chmod(mode | 0o001)  # to pass through, not to read
 
 
-def _as_user(owner: pwd.struct_passwd | None) -> dict[str, int | list[int]]:
+def _as_user(owner: pwd.struct_passwd | None) -> dict[str, Any]:
     return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
 
 

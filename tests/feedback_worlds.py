@@ -1,4 +1,4 @@
-"""What the tests of feedback_svc build on: one PostgreSQL a test session, a fresh database where asked, small records."""
+"""What the tests of feedback_svc build on: one PostgreSQL a session, fresh databases, small records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -31,17 +32,34 @@ def use_cases() -> UseCases:
     return load_use_cases()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    """One server for the test session, with a migrated template database."""
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Give a short folder that every user may pass: pytest keeps closing its own to others."""
     folder = Path(tempfile.mkdtemp(prefix="mlpg"))
     folder.chmod(0o755)
     try:
-        with EmbeddedPostgres(folder / "data", {"fsync": "off", "max_wal_size": "512MB"}) as server:
-            migrate(server.create_database("template_matchloop"))
-            yield server
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder for a PostgreSQL of the test's own."""
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """One server for the test session, with a migrated template database."""
+    with (
+        open_folder() as folder,
+        EmbeddedPostgres(folder / "data", {"fsync": "off", "max_wal_size": "512MB"}) as server,
+    ):
+        migrate(server.create_database("template_matchloop"))
+        yield server
+        server.stop(at_once=True)
 
 
 def fresh_database(server: EmbeddedPostgres) -> str:
@@ -79,23 +97,21 @@ def event(id_: str, subject: str = "s", item: str = "i", type_: str = "click", *
 
 def shown(id_: str, items: tuple[str, ...] = ("i", "j"), subject: str = "s", **other: Any) -> Session:
     """A list with scores 0.9, 0.8, ... and two features an item."""
-    return Session(
-        **{
-            "session_id": id_,
-            "use_case": USE_CASE,
-            "subject_id": subject,
-            "release": "r1",
-            "arm": "",
-            "tier": Tier.WARM,
-            "reranked": True,
-            "source": SessionSource.RANKING,
-            "serve_time": NOW,
-            "feature_names": ("model_score", "recency"),
-            "item_ids": items,
-            "scores": tuple(0.9 - 0.1 * place for place in range(len(items))),
-            "methods": (Method.ALS,) * len(items),
-            "propensities": (0.0,) * len(items),
-            "feature_values": tuple(0.25 * place for place in range(2 * len(items))),
-        }
-        | other
-    )
+    own: dict[str, Any] = {
+        "session_id": id_,
+        "use_case": USE_CASE,
+        "subject_id": subject,
+        "release": "r1",
+        "arm": "",
+        "tier": Tier.WARM,
+        "reranked": True,
+        "source": SessionSource.RANKING,
+        "serve_time": NOW,
+        "feature_names": ("model_score", "recency"),
+        "item_ids": items,
+        "scores": tuple(0.9 - 0.1 * place for place in range(len(items))),
+        "methods": (Method.ALS,) * len(items),
+        "propensities": (0.0,) * len(items),
+        "feature_values": tuple(0.25 * place for place in range(2 * len(items))),
+    }
+    return Session(**(own | other))

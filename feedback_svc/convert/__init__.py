@@ -1,1 +1,1 @@
-"""Between proto and domain: every rule of the contract is checked here, every violation named by its field."""
+"""Between proto and domain: every rule of the contract is checked here, violations named by field."""

@@ -32,11 +32,10 @@ def dislike_to_record(
     message = request.dislike
     violations = Violations(now=now)
     each = violations.within("dislike")
-    use_case = schema.use_cases[message.use_case] if message.use_case in schema.use_cases else None
-    if use_case is None:
-        each.one_of("use_case", message.use_case, schema.use_cases)
+    if message.use_case in schema.use_cases:
+        each.one_of("reason", message.reason, schema.use_cases[message.use_case].dislikes)
     else:
-        each.one_of("reason", message.reason, use_case.dislikes)
+        each.one_of("use_case", message.use_case, schema.use_cases)
     score = None
     if message.HasField("predicted_score"):
         score = each.number("predicted_score", message.predicted_score, least=0.0, most=1.0)
@@ -153,5 +152,5 @@ def status_reply(numbers: NegativeNumbers, bounds: RetrainingBounds) -> calls.Ge
     )
 
 
-def _cause(cause: Cause) -> insight_pb2.RetrainingCause:
+def _cause(cause: Cause) -> insight_pb2.RetrainingCause.ValueType:
     return insight_pb2.RetrainingCause.Value(f"RETRAINING_CAUSE_{cause.name}")

@@ -117,7 +117,7 @@ def _stored(stored: StoredInteraction) -> interaction_pb2.StoredInteraction:
         result.source = interaction_pb2.INTERACTION_SOURCE_RECOMMENDATION
         result.rank = tie.rank
         result.score = tie.score or 0.0
-        result.method = METHOD_NUMBERS[tie.method]  # type: ignore[assignment]
+        result.method = METHOD_NUMBERS[tie.method]
         result.release = tie.release
     return result
 

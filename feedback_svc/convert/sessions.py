@@ -144,7 +144,7 @@ def session_to_proto(session: Session) -> session_pb2.Session:
         subject_id=session.subject_id,
         release=session.release,
         arm=session.arm,
-        tier=TIER_NUMBERS[session.tier],  # type: ignore[arg-type]
+        tier=TIER_NUMBERS[session.tier],
         reranked=session.reranked,
         source=SOURCE_NUMBERS[session.source],
         serve_time=timestamp(session.serve_time),
@@ -153,7 +153,7 @@ def session_to_proto(session: Session) -> session_pb2.Session:
             session_pb2.SessionItem(
                 item_id=item_id,
                 score=score,
-                method=METHOD_NUMBERS[method],  # type: ignore[arg-type]
+                method=METHOD_NUMBERS[method],
                 features=session.feature_values[place * width : (place + 1) * width],
                 propensity=propensity,
             )

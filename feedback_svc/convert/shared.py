@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedback_svc.interactions import EventFacts, facts_of
 from feedback_svc.sessions import RecordFilter
@@ -16,14 +16,21 @@ from matchloop.usecase import Method, Tier, UseCase, UseCases
 if TYPE_CHECKING:
     from matchloop.feedback.v1 import feedback_service_pb2 as calls
 
-METHODS: Mapping[int, Method | None] = {0: None} | {
+N = TypeVar("N")
+V = TypeVar("V")
+
+METHODS: Mapping[session_pb2.Method.ValueType, Method | None] = {session_pb2.METHOD_UNSPECIFIED: None} | {
     session_pb2.Method.Value(f"METHOD_{method.name}"): method for method in Method
 }
-METHOD_NUMBERS: Mapping[Method | None, int] = {method: number for number, method in METHODS.items()}
-TIERS: Mapping[int, Tier | None] = {0: None} | {
+METHOD_NUMBERS: Mapping[Method | None, session_pb2.Method.ValueType] = {
+    method: number for number, method in METHODS.items()
+}
+TIERS: Mapping[session_pb2.Tier.ValueType, Tier | None] = {session_pb2.TIER_UNSPECIFIED: None} | {
     session_pb2.Tier.Value(f"TIER_{tier.name}"): tier for tier in Tier
 }
-TIER_NUMBERS: Mapping[Tier | None, int] = {tier: number for number, tier in TIERS.items()}
+TIER_NUMBERS: Mapping[Tier | None, session_pb2.Tier.ValueType] = {
+    tier: number for number, tier in TIERS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def sequence_before(request: Any, violations: Violations) -> int | None:
     return int(position[0]) if position else None
 
 
-def known(violations: Violations, field: str, number: int, names: Mapping[int, Any]) -> Any:
+def known(violations: Violations, field: str, number: N, names: Mapping[N, V]) -> V | None:
     """Return the value of a closed enum, UNSPECIFIED included; a number unknown to us is a violation."""
     if number not in names:
         violations.add(field, f"has no value {number}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, literal, select, tuple_
+from sqlalchemy import Connection, func, literal, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts, cut_page
@@ -113,9 +113,9 @@ class CatalogSql:
         if not include_inactive:
             statement = statement.where(EntityRow.active)
 
-        def work(connection: Connection) -> tuple[int, Sequence[Row[Any]]]:
+        def work(connection: Connection) -> tuple[int, list[tuple[Any, ...]]]:
             horizon = _horizon_before(connection)
-            return horizon, connection.execute(statement).all()
+            return horizon, [tuple(row) for row in connection.execute(statement)]
 
         horizon, rows = self._database.run(work)
         page, more = cut_page([entity_of(row) for row in rows], limit)
@@ -148,9 +148,9 @@ class CatalogSql:
             .limit(limit + 1)
         )
 
-        def work(connection: Connection) -> tuple[int, Sequence[Row[Any]]]:
+        def work(connection: Connection) -> tuple[int, list[tuple[Any, ...]]]:
             horizon = _horizon_before(connection)
-            return horizon, connection.execute(statement).all()
+            return horizon, [tuple(row) for row in connection.execute(statement)]
 
         horizon, rows = self._database.run(work)
         page, more = cut_page([ItemStats(*row) for row in rows], limit)
@@ -184,7 +184,7 @@ def _horizon_before(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SELECT change_horizon()").scalar_one())
 
 
-def entity_of(row: Row[Any] | tuple[Any, ...]) -> Entity:
+def entity_of(row: Sequence[Any]) -> Entity:
     """Build an entity from its row, in the order of `ENTITY_COLUMNS`."""
     kind, id_, features, active, create_time, update_time, change_sequence = row
     return Entity(

@@ -23,12 +23,19 @@ OPTIONS = (
     "-c enable_mergejoin=off -c idle_in_transaction_session_timeout=30s -c statement_timeout={timeout}"
 )
 
-REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+REPEATABLE = ("40001", "40P01")
+"""Serialization failure, deadlock."""
 CANCELLED = "57014"
-CONFLICTS = "23"  # integrity constraints
-# By class of SQLSTATE: connection, resources (disk full, too many connections), operator's shutdown, system.
-DOWN = ("08", "53", "57P", "58")
-READ_ONLY = "25006"
+CONFLICTS = "23"
+"""Class of integrity constraints."""
+AWAY = (
+    (REPEATABLE, "the store is contended"),
+    (("08", "57P"), "the store cannot be reached"),
+    (("53", "58"), "the store has no room or is broken"),
+    (("25006",), "the store is read-only"),
+    (("42P01", "42703", "42883"), "the store has another schema: run python -m feedback_svc.migrate"),
+)
+"""By SQLSTATE or its class: what an operator, not the client, has to see to."""
 
 
 class Database:
@@ -127,17 +134,18 @@ def _may_repeat(error: DBAPIError) -> bool:
 def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
     code = _code(error)
     if error.connection_invalidated or (code is None and type(error).__name__ == "OperationalError"):
-        return Unavailable("the store cannot be reached", reason=Reason.STORE_UNAVAILABLE)
+        return _away("the store cannot be reached")
     if code is None:
         return error
-    if code in REPEATABLE:
-        return Unavailable("the store is contended", reason=Reason.STORE_UNAVAILABLE)
-    if code.startswith(DOWN):
-        return Unavailable(f"the store cannot work now (SQLSTATE {code})", reason=Reason.STORE_UNAVAILABLE)
-    if code == READ_ONLY:
-        return Unavailable("the store is read-only", reason=Reason.STORE_UNAVAILABLE)
     if code == CANCELLED:
         return Overloaded("the store took too long")
     if code.startswith(CONFLICTS):
         return Conflict("contradicts what is stored")
+    for codes, message in AWAY:
+        if code.startswith(codes):
+            return _away(f"{message} (SQLSTATE {code})")
     return error
+
+
+def _away(message: str) -> Unavailable:
+    return Unavailable(message, reason=Reason.STORE_UNAVAILABLE)

@@ -1,3 +1,3 @@
-from tests.feedback_worlds import database_url, postgres
+from tests.feedback_worlds import database_url, postgres, server_folder
 
-__all__ = ["database_url", "postgres"]
+__all__ = ["database_url", "postgres", "server_folder"]

@@ -22,7 +22,6 @@ from feedback_svc.store.memory import MemoryStore
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.protocol import Store
 from feedback_svc.store.tables import Base
-from matchloop.entities import EntityKey
 from matchloop.errors import Reason, Unavailable
 from playground.postgres import EmbeddedPostgres
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, key, shown, startup
@@ -158,9 +157,8 @@ def cut(url: str) -> None:
     engine.dispose()
 
 
-def test_a_store_that_is_away_is_unavailable_and_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("pg") / "data"
-    with EmbeddedPostgres(folder, {"fsync": "off"}) as server:
+def test_a_store_that_is_away_is_unavailable_and_comes_back(server_folder: Path) -> None:
+    with EmbeddedPostgres(server_folder / "data", {"fsync": "off"}) as server:
         url = server.create_database("away")
         migrate(url)
         store = PostgresStore(Database(url, pool_size=2, connect_timeout=2))
@@ -205,7 +203,7 @@ def test_migrations_make_the_tables_and_go_up_and_down(database_url: str) -> Non
     engine.dispose()
 
 
-def test_a_state_goes_by_its_indexes(store: PostgresStore, database_url: str, tmp_path: Path) -> None:
+def test_a_state_goes_by_its_indexes(store: PostgresStore, database_url: str) -> None:
     batch = [event(f"{n}", item=f"i{n}", type_="like", days=-n / 100) for n in range(500)]
     store.record_interactions(batch, facts(batch), now=NOW)
     engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
@@ -213,8 +211,7 @@ def test_a_state_goes_by_its_indexes(store: PostgresStore, database_url: str, tm
         connection.execute(text("VACUUM ANALYZE interactions"))
         connection.execute(text("SELECT pg_stat_reset()"))
         connection.execute(text("SELECT pg_stat_force_next_flush()"))
-    subject = EntityKey(*(key("investor", "s").kind, key("investor", "s").id))
-    assert len(store.lookup_subject_state(USE_CASE, subject, now=NOW).hidden_item_ids) == 500
+    assert len(store.lookup_subject_state(USE_CASE, key("investor", "s"), now=NOW).hidden_item_ids) == 500
     store.close()
     with engine.connect() as connection:
         found = connection.execute(

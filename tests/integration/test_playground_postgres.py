@@ -48,8 +48,8 @@ def close(parent: subprocess.Popen[str]) -> None:
             stream.close()
 
 
-def test_it_ends_with_a_killed_parent_and_keeps_what_was_committed(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+def test_it_ends_with_a_killed_parent_and_keeps_what_was_committed(server_folder: Path) -> None:
+    folder = server_folder / "data"
     parent, server = parent_on(folder)
     with pytest.raises(Unavailable, match="in use"):
         EmbeddedPostgres(folder).start()
@@ -62,8 +62,8 @@ def test_it_ends_with_a_killed_parent_and_keeps_what_was_committed(tmp_path: Pat
     assert third.pid is None
 
 
-def test_a_stale_pid_file_of_a_living_stranger_is_no_obstacle(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+def test_a_stale_pid_file_of_a_living_stranger_is_no_obstacle(server_folder: Path) -> None:
+    folder = server_folder / "data"
     with EmbeddedPostgres(folder) as server:
         lines = (folder / "postmaster.pid").read_text().splitlines()
     lines[0] = str(os.getpid())
@@ -72,8 +72,8 @@ def test_a_stale_pid_file_of_a_living_stranger_is_no_obstacle(tmp_path: Path) ->
         assert server.pid is not None
 
 
-def test_an_orphan_whose_watchdog_died_too_is_stopped_first(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+def test_an_orphan_whose_watchdog_died_too_is_stopped_first(server_folder: Path) -> None:
+    folder = server_folder / "data"
     parent, server = parent_on(folder)
     children = psutil.Process(parent.pid).children()
     (watchdog,) = [child for child in children if child.pid != server.pid]
@@ -85,8 +85,8 @@ def test_an_orphan_whose_watchdog_died_too_is_stopped_first(tmp_path: Path) -> N
         assert again.pid != server.pid
 
 
-def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
-    folder = tmp_path / ("x" * 60) / ("y" * 60)
+def test_a_long_path_is_no_obstacle(server_folder: Path) -> None:
+    folder = server_folder / ("x" * 60) / ("y" * 60)
     with EmbeddedPostgres(folder) as server:
         assert "matchloop-" in server.url()
         server.create_database("reachable")

@@ -18,7 +18,7 @@ from matchloop.entities import Categorical, Embedding, Multi, Numeric, Text
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, key
 
 days = st.floats(-4000, 1, allow_nan=False)
-texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=20)
+texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
 
 weighted = st.tuples(st.floats(0.01, 10), days.map(lambda d: NOW + timedelta(days=d)))
 

@@ -67,7 +67,9 @@ class Dislike(_message.Message):
     session_id: _builtins.str
     """The list it came from, if any."""
     predicted_score: _builtins.float
-    """What was predicted for the item, 0 to 1. Left out: the score in the session."""
+    """What was predicted for the item, 0 to 1. Left out: the score in the session, brought
+    into 0 to 1, as soon as the session is stored.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -194,6 +196,7 @@ class StoredDislike(_message.Message):
     used_by_release: _builtins.str
     """The release whose training used it; empty: not used yet."""
     sequence: _builtins.int
+    """That of its interaction."""
     @_builtins.property
     def dislike(self) -> Global___Dislike: ...
     @_builtins.property

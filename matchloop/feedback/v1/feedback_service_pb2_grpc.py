@@ -156,7 +156,8 @@ class FeedbackServiceServicer:
 
     def RecordDislike(self, request, context):
         """Stores one dislike with its reason; also an interaction of type `dislike` with the
-        same id. It acts on the next list.
+        same id. It acts on the next list. CONFLICT when the id is stored already for an
+        interaction, or for a dislike of something else or by someone else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,8 @@ class FeedbackServiceStub:
     """Lists interactions, latest arrival first."""
     RecordDislike: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.RecordDislikeRequest, _feedback_service_pb2.RecordDislikeResponse]
     """Stores one dislike with its reason; also an interaction of type `dislike` with the
-    same id. It acts on the next list.
+    same id. It acts on the next list. CONFLICT when the id is stored already for an
+    interaction, or for a dislike of something else or by someone else.
     """
     ListDislikes: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.ListDislikesRequest, _feedback_service_pb2.ListDislikesResponse]
     """Lists dislikes, latest arrival first."""
@@ -105,7 +106,8 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     """Lists interactions, latest arrival first."""
     RecordDislike: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.RecordDislikeRequest, _feedback_service_pb2.RecordDislikeResponse]  # type: ignore[assignment]
     """Stores one dislike with its reason; also an interaction of type `dislike` with the
-    same id. It acts on the next list.
+    same id. It acts on the next list. CONFLICT when the id is stored already for an
+    interaction, or for a dislike of something else or by someone else.
     """
     ListDislikes: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.ListDislikesRequest, _feedback_service_pb2.ListDislikesResponse]  # type: ignore[assignment]
     """Lists dislikes, latest arrival first."""
@@ -187,7 +189,8 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_service_pb2.RecordDislikeResponse, _abc.Awaitable[_feedback_service_pb2.RecordDislikeResponse]]:
         """Stores one dislike with its reason; also an interaction of type `dislike` with the
-        same id. It acts on the next list.
+        same id. It acts on the next list. CONFLICT when the id is stored already for an
+        interaction, or for a dislike of something else or by someone else.
         """
 
     @_abc_1.abstractmethod

@@ -31,7 +31,7 @@ class _RetrainingCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retra
     RETRAINING_CAUSE_NEGATIVES: _RetrainingCause.ValueType  # 1
     """Enough unused negatives have gathered."""
     RETRAINING_CAUSE_ERROR: _RetrainingCause.ValueType  # 2
-    """Their mean prediction error is over its bound."""
+    """Their mean prediction error is over its bound, of enough of them to say so."""
     RETRAINING_CAUSE_PATTERN: _RetrainingCause.ValueType  # 3
     """A pattern persists."""
 
@@ -42,7 +42,7 @@ RETRAINING_CAUSE_UNSPECIFIED: RetrainingCause.ValueType  # 0
 RETRAINING_CAUSE_NEGATIVES: RetrainingCause.ValueType  # 1
 """Enough unused negatives have gathered."""
 RETRAINING_CAUSE_ERROR: RetrainingCause.ValueType  # 2
-"""Their mean prediction error is over its bound."""
+"""Their mean prediction error is over its bound, of enough of them to say so."""
 RETRAINING_CAUSE_PATTERN: RetrainingCause.ValueType  # 3
 """A pattern persists."""
 Global___RetrainingCause: _TypeAlias = RetrainingCause  # noqa: Y015

@@ -27,7 +27,7 @@ class _InteractionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     DESCRIPTOR: _descriptor.EnumDescriptor
     INTERACTION_SOURCE_UNSPECIFIED: _InteractionSource.ValueType  # 0
     INTERACTION_SOURCE_RECOMMENDATION: _InteractionSource.ValueType  # 1
-    """From a list that is stored."""
+    """From a list that is stored, of the same subject and use case."""
     INTERACTION_SOURCE_ORGANIC: _InteractionSource.ValueType  # 2
     """From no list, or from one that has not arrived."""
 
@@ -36,7 +36,7 @@ class InteractionSource(_InteractionSource, metaclass=_InteractionSourceEnumType
 
 INTERACTION_SOURCE_UNSPECIFIED: InteractionSource.ValueType  # 0
 INTERACTION_SOURCE_RECOMMENDATION: InteractionSource.ValueType  # 1
-"""From a list that is stored."""
+"""From a list that is stored, of the same subject and use case."""
 INTERACTION_SOURCE_ORGANIC: InteractionSource.ValueType  # 2
 """From no list, or from one that has not arrived."""
 Global___InteractionSource: _TypeAlias = InteractionSource  # noqa: Y015
@@ -113,7 +113,7 @@ class StoredInteraction(_message.Message):
     method: _session_pb2.Method.ValueType
     release: _builtins.str
     sequence: _builtins.int
-    """Order of arrival."""
+    """Order of arrival; unique over all interactions."""
     @_builtins.property
     def interaction(self) -> Global___Interaction: ...
     @_builtins.property

@@ -109,7 +109,7 @@ class SessionItem(_message.Message):
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The ranking features when the list was served: as many as the session has
-        `feature_names`, in that order; or none.
+        `feature_names`, in that order; finite. A session without features has no names.
         """
 
     def __init__(

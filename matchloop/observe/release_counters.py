@@ -1,0 +1,39 @@
+"""What a release slot does, as metrics: which release serves, how old it is, refusals, failed polls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matchloop.errors import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from matchloop.observe.metrics import Metrics
+
+
+class ReleaseCounters:
+    """`matchloop.release.ReleaseMetrics` on the table of metrics."""
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._serving: dict[str, str] = {}
+
+    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:  # noqa: ARG002
+        """See `ReleaseMetrics`."""
+        before = self._serving.get(use_case)
+        if before is not None and before != release:
+            self._metrics.release_info.remove(use_case, before)
+        self._serving[use_case] = release
+        self._metrics.release_info.labels(use_case, release).set(1)
+        age = self._metrics.release_age.labels(use_case)
+        age.set_function(lambda: (self._clock() - created).total_seconds())
+
+    def release_fault(self, use_case: str, alias: str, reason: str) -> None:  # noqa: ARG002
+        """See `ReleaseMetrics`."""
+        if reason == Reason.REGISTRY_UNAVAILABLE:
+            self._metrics.release_poll_failures.labels(use_case).inc()
+        else:
+            self._metrics.release_refused.labels(use_case, reason).inc()
