@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -28,7 +29,9 @@ def test_datasets_prints_what_is_in_them(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["datasets", INVESTORS.id, *options])
 
     assert found.exit_code == 0
-    assert "positive: 10" in " ".join(found.output.split())
+    assert "ranker" in found.output
+    (manifest,) = (tmp_path / "work").rglob("ranker.json")
+    assert json.loads(manifest.read_text())["labels"]["1"] == 10
 
 
 def test_an_export_is_run_with_the_folder_at_its_end(tmp_path: Path) -> None:

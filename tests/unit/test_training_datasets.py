@@ -31,7 +31,7 @@ from training_jobs.datasets.tables import part_of, reactions
 NAMES = INVESTORS.ranking.features
 ITEMS = [f"s{n}" for n in range(8)]
 FEATURES = np.arange(8 * len(NAMES)).reshape(8, len(NAMES)) / 100.0
-LIST = {
+LIST: dict[str, Any] = {
     "subject": "a",
     "items": ITEMS,
     "scores": [0.9, 0.85, 0.8, 0.75, 0.6, 0.5, 0.4, 0.3],
@@ -83,7 +83,7 @@ def test_features_and_scores_are_those_that_were_served(tmp_path: Path) -> None:
 
     rows = [ITEMS.index(item) for item in found.item]
     np.testing.assert_array_equal(found.features, FEATURES[rows].astype(np.float32))
-    np.testing.assert_allclose(found.recommendation_score, [LIST["scores"][row] for row in rows], rtol=1e-6)  # type: ignore[index]
+    np.testing.assert_allclose(found.recommendation_score, [LIST["scores"][row] for row in rows], rtol=1e-6)
     np.testing.assert_array_equal(found.original_score, found.features[:, NAMES.index("original_score")])
     np.testing.assert_allclose(found.exposure_weight, 1.0 / np.log2(found.rank + 1.0), rtol=1e-6)
 

@@ -13,7 +13,7 @@ from training_jobs.gates import Verdict, ranker_gate, retrieval_gate
 from training_jobs.scoring import best_orders, filled, routed_top, tiers_of
 
 
-def rows(*pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def rows(*pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return columns[:, 0], columns[:, 1]
 
