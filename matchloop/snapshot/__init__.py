@@ -10,6 +10,7 @@ from matchloop.snapshot.schemas import (
     INTERACTIONS,
     SCHEMAS,
     SESSIONS,
+    SessionSource,
     Source,
     TableName,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "SCHEMAS",
     "SESSIONS",
     "FileEntry",
+    "SessionSource",
     "Snapshot",
     "SnapshotManifest",
     "SnapshotWriter",

@@ -29,6 +29,13 @@ class Source(StrEnum):
     ORGANIC = "organic"
 
 
+class SessionSource(StrEnum):
+    """Who decided a list: ranking_svc, or a client that showed its own."""
+
+    RANKING = "ranking"
+    CLIENT = "client"
+
+
 def _required(name: str, type_: pa.DataType) -> pa.Field:
     return pa.field(name, type_, nullable=False)
 
@@ -78,8 +85,8 @@ INTERACTIONS = pa.schema(
     ]
 )
 
-# One row a list served. The lists run in rank order, rank 1 first, and are equally long; `feature_values` is
-# items × names, row by row, as long as items × names.
+# One row a list served; `source` is a SessionSource. The lists run in rank order, rank 1 first, and are
+# equally long; `feature_values` is items × names, row by row, empty when no features were logged.
 SESSIONS = pa.schema(
     [
         _required("session_id", pa.string()),

@@ -1,0 +1,242 @@
+"""Data sets hold what the record says: counts that can be told by hand, and nothing that leaks the label."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from matchloop.errors import TooFewExamples
+from matchloop.position import Weighting
+from tests.unit.training_worlds import INVESTORS, START, TAKEN, interaction, named, session, snapshot_of
+from training_jobs.config import DatasetConfig
+from training_jobs.datasets import (
+    PairDataset,
+    RankerDataset,
+    SnapshotTables,
+    als_matrix,
+    als_pairs,
+    open_tables,
+    ranker_dataset,
+    ranker_examples,
+    two_tower_dataset,
+    two_tower_examples,
+)
+from training_jobs.datasets.ranker import split_by_time
+from training_jobs.datasets.tables import part_of, reactions
+
+NAMES = INVESTORS.ranking.features
+ITEMS = [f"s{n}" for n in range(8)]
+FEATURES = np.arange(8 * len(NAMES)).reshape(8, len(NAMES)) / 100.0
+LIST: dict[str, Any] = {
+    "subject": "a",
+    "items": ITEMS,
+    "scores": [0.9, 0.85, 0.8, 0.75, 0.6, 0.5, 0.4, 0.3],
+    "features": FEATURES,
+}
+PEOPLE = [*named("investor", ["a", "b", "c"]), *named("startup", ITEMS)]
+
+
+def tables_of(folder: Path, *args: Any, **kwargs: Any) -> SnapshotTables:
+    return open_tables(snapshot_of(folder, PEOPLE, *args, **kwargs))
+
+
+def ranker(tables: SnapshotTables, **settings: Any) -> RankerDataset:
+    examples = ranker_examples(tables, INVESTORS, DatasetConfig(**settings))
+    return ranker_dataset(examples, use_case=INVESTORS, snapshot="x", weighting=Weighting.DISCOUNT)
+
+
+REACTIONS = [
+    interaction(1, "a", "s1", "like", session_id="l1", rank=2),
+    interaction(2, "a", "s2", "view", session_id="l1", rank=3),
+    interaction(3, "a", "s3", "click", session_id="l1", rank=4),
+    interaction(4, "a", "s6", "dislike", session_id="l1", rank=7),
+    interaction(5, "a", "s5", "interest"),
+]
+
+
+def test_a_list_gives_the_negatives_it_should(tmp_path: Path) -> None:
+    """s0 is hard, but third; s1 liked, s2 viewed, s3 clicked, s4, s5 and s7 shown low, s6 disliked."""
+    found = ranker(tables_of(tmp_path, REACTIONS, [session("l1", **LIST)]))
+
+    assert dict(zip(found.item, found.source, strict=True)) == {
+        "s1": "positive", "s2": "viewed", "s6": "disliked",
+    }  # fmt: skip
+    assert found.manifest.sources == {"disliked": 1, "positive": 1, "viewed": 1}
+    assert found.manifest.labels == {"0": 2, "1": 1}
+    more = ranker(tables_of(tmp_path / "more", REACTIONS, [session("l1", **LIST)]), negatives_per_positive=3)
+    assert more.manifest.sources == {"disliked": 1, "hard": 1, "positive": 1, "viewed": 1}
+    assert (found.manifest.first_time, found.manifest.last_time) == (START, START)
+
+
+def test_two_negatives_for_each_positive_at_most_beside_dislikes(tmp_path: Path) -> None:
+    found = ranker(tables_of(tmp_path, REACTIONS[:1], [session("l1", **LIST)]), hard_score=0.1)
+
+    assert found.source.tolist() == ["hard", "positive", "hard"]
+
+
+def test_features_and_scores_are_those_that_were_served(tmp_path: Path) -> None:
+    found = ranker(tables_of(tmp_path, REACTIONS, [session("l1", **LIST)]))
+
+    rows = [ITEMS.index(item) for item in found.item]
+    np.testing.assert_array_equal(found.features, FEATURES[rows].astype(np.float32))
+    np.testing.assert_allclose(found.recommendation_score, [LIST["scores"][row] for row in rows], rtol=1e-6)
+    np.testing.assert_array_equal(found.original_score, found.features[:, NAMES.index("original_score")])
+    np.testing.assert_allclose(found.exposure_weight, 1.0 / np.log2(found.rank + 1.0), rtol=1e-6)
+
+
+def test_no_column_of_the_features_tells_the_label(tmp_path: Path) -> None:
+    """The same lists with other reactions give the same features: nothing of an event gets into them."""
+    other = [interaction(1, "a", "s0", "interest", session_id="l1", rank=1)]
+    one = ranker(
+        tables_of(tmp_path / "1", REACTIONS, [session("l1", **LIST)]),
+        hard_score=0.1,
+        negatives_per_positive=9,
+    )
+    two = ranker(
+        tables_of(tmp_path / "2", other, [session("l1", **LIST)]), hard_score=0.1, negatives_per_positive=9
+    )
+
+    shared = sorted(set(one.item) & set(two.item))
+    at_one, at_two = ([found.item.tolist().index(item) for item in shared] for found in (one, two))
+    np.testing.assert_array_equal(one.features[at_one], two.features[at_two])
+    assert (one.label[at_one] != two.label[at_two]).any()
+    assert not {"label", "weight", "event_type"} & set(one.feature_names)
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"source": "client"}, 0),
+        ({"feature_names": [], "feature_values": []}, 0),
+        ({"use_case": "developer_startup"}, 0),
+        ({"reranked": True}, 3),
+    ],
+)
+def test_only_lists_of_our_own_with_logged_features_count(
+    tmp_path: Path, change: dict[str, Any], left: int
+) -> None:
+    assert len(ranker(tables_of(tmp_path, REACTIONS, [session("l1", **LIST) | change]))) == left
+
+
+def test_a_young_list_gives_no_implicit_negatives(tmp_path: Path) -> None:
+    young = session("l1", **LIST) | {"serve_time": TAKEN - timedelta(minutes=5)}
+    found = ranker(tables_of(tmp_path, REACTIONS, [young]), attribution_minutes=30)
+
+    assert sorted(found.source.tolist()) == ["disliked", "positive"]
+
+
+def test_a_dislike_recorded_on_its_own_counts(tmp_path: Path) -> None:
+    dislike = {
+        "dislike_id": "d", "use_case": INVESTORS.id, "subject_id": "a", "item_id": "s0",
+        "reason": "other", "event_time": START + timedelta(days=1),
+    }  # fmt: skip
+    found = ranker(tables_of(tmp_path, REACTIONS, [session("l1", **LIST)], [dislike]))
+
+    assert found.source[0] == "disliked"
+
+
+def test_too_few_positives_are_an_error_with_the_numbers(tmp_path: Path) -> None:
+    found = ranker(tables_of(tmp_path, REACTIONS, [session("l1", **LIST)]))
+
+    with pytest.raises(TooFewExamples, match="1 strong positives and 2 negatives in 1 lists; 100 positives"):
+        found.require(100)
+
+
+def test_the_latest_lists_are_kept_whole_for_validation(tmp_path: Path) -> None:
+    lists = [session(f"l{n}", **LIST) | {"serve_time": START + timedelta(hours=n)} for n in range(10)]
+    likes = [interaction(n, "a", "s1", "like", session_id=f"l{n}", rank=2) for n in range(10)]
+    training, validation = split_by_time(ranker(tables_of(tmp_path, likes, lists)), 0.2)
+
+    assert training.serve_time.max() < validation.serve_time.min()
+    assert len(np.unique(validation.group)) == 2
+
+
+PAIRS = [
+    interaction(1, "a", "s1", "view"),
+    interaction(2, "a", "s1", "like"),
+    interaction(3, "a", "s2", "view"),
+    interaction(4, "a", "s2", "dislike"),
+    interaction(5, "b", "s1", "interest", session_id="l1", rank=4),
+    interaction(6, "b", "s3", "like"),
+    interaction(7, "b", "s3", "dislike"),
+    interaction(8, "c", "gone", "like"),
+    interaction(9, "c", "s4", "unheard_of"),
+]
+
+
+def test_als_sums_event_weights_and_keeps_positives(tmp_path: Path) -> None:
+    ordered = reactions(tables_of(tmp_path, PAIRS), INVESTORS)
+    found = als_matrix(als_pairs(ordered), use_case=INVESTORS.id, snapshot="x")
+
+    assert (found.subject_ids, found.item_ids) == (["a", "b"], ["s1", "s3"])
+    np.testing.assert_array_equal(found.weights.toarray(), [[2.5, 0.0], [3.5, 1.0]])
+    two = als_matrix(als_pairs(ordered, least_interactions=2), use_case=INVESTORS.id, snapshot="x")
+    assert two.subject_ids == ["b"]
+
+
+def two_tower(tables: SnapshotTables, **settings: Any) -> PairDataset:
+    config = DatasetConfig(**settings)
+    examples = two_tower_examples(reactions(tables, INVESTORS), tables, INVESTORS, config)
+    return two_tower_dataset(
+        examples,
+        subject_ids=["a", "b", "c"],
+        item_ids=ITEMS,
+        use_case=INVESTORS,
+        snapshot="x",
+        weighting=Weighting.INVERSE,
+    )
+
+
+def test_two_tower_pairs_have_graded_labels(tmp_path: Path) -> None:
+    found = two_tower(tables_of(tmp_path, PAIRS))
+
+    pairs = list(zip(found.subject.tolist(), found.item.tolist(), found.label.tolist(), strict=True))
+    assert pairs == [(0, 1, pytest.approx(0.8)), (0, 2, 0.0), (1, 1, 1.0), (1, 3, 0.0)]
+    assert found.source.tolist() == ["interaction", "disliked", "interaction", "disliked"]
+    np.testing.assert_allclose(found.rank_weight, [1.0, 1.0, np.log2(5.0), 1.0], rtol=1e-6)
+
+
+def test_two_tower_takes_what_was_shown_high_and_passed_over_as_hard(tmp_path: Path) -> None:
+    found = two_tower(tables_of(tmp_path, REACTIONS, [session("l1", **LIST)]))
+
+    assert dict(zip(found.item.tolist(), found.source, strict=True))[0] == "hard"
+    assert found.manifest.sources == {"disliked": 1, "hard": 1, "interaction": 4}
+
+
+def test_random_negatives_are_items_without_a_pair(tmp_path: Path) -> None:
+    found = two_tower(tables_of(tmp_path, PAIRS))
+    drawn = found.random_negatives(np.repeat(found.positives, 50), 2, np.random.default_rng(0))
+
+    known = set(zip(found.subject.tolist(), found.item.tolist(), strict=True))
+    assert len(drawn.subject) == 200
+    assert not known & set(zip(drawn.subject.tolist(), drawn.item.tolist(), strict=True))
+
+
+def test_parts_by_time_are_all_there_is(tmp_path: Path) -> None:
+    ordered = reactions(tables_of(tmp_path, PAIRS), INVESTORS)
+    early, late = (part_of(ordered, 7, 0.3, validation=v).to_pyarrow() for v in (False, True))
+
+    assert (early.num_rows, late.num_rows) == (5, 2)
+    assert max(early["event_time"].to_pylist()) < min(late["event_time"].to_pylist())
+
+
+def test_equal_snapshots_give_equal_hashes(tmp_path: Path) -> None:
+    one, two = (ranker(tables_of(tmp_path / n, REACTIONS, [session("l1", **LIST)])) for n in "12")
+    other = ranker(tables_of(tmp_path / "3", REACTIONS[1:], [session("l1", **LIST)]))
+
+    assert one.manifest == two.manifest
+    assert one.manifest.sha256 != other.manifest.sha256
+
+
+def test_an_empty_record_gives_empty_data_sets(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path)
+
+    assert len(ranker(tables)) == len(two_tower(tables)) == 0
+    assert als_matrix(als_pairs(reactions(tables, INVESTORS)), use_case="x", snapshot="x").weights.shape == (
+        0,
+        0,
+    )

@@ -1,0 +1,118 @@
+"""Metrics against values worked out by hand; ranking that leaves out what is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from matchloop.usecase import Method, Tier
+from tests.unit.training_worlds import INVESTORS
+from training_jobs.config import GateConfig
+from training_jobs.evaluate import interval_of, metrics_at, random_top, top_by_vectors, truth_of
+from training_jobs.gates import Verdict, ranker_gate, retrieval_gate
+from training_jobs.scoring import best_orders, filled, routed_top, tiers_of
+
+
+def rows(*pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
+
+
+def test_metrics_of_one_list_by_hand() -> None:
+    """Hits at ranks 2 and 3 of 4, three relevant items."""
+    hits = np.array([[False, True, True, False]])
+    found = {name: float(value[0]) for name, value in metrics_at(hits, np.array([3]), 4).items()}
+
+    ideal = 1.0 + 1.0 / np.log2(3) + 0.5
+    assert found == {
+        "ndcg@4": pytest.approx((1.0 / np.log2(3) + 0.5) / ideal),
+        "hit@4": 1.0,
+        "recall@4": pytest.approx(2 / 3),
+        "precision@4": 0.5,
+        "map@4": pytest.approx((1 / 2 + 2 / 3) / 3),
+        "mrr@4": 0.5,
+    }
+
+
+@pytest.mark.parametrize("name", ["ndcg", "hit", "recall", "map", "mrr"])
+def test_a_perfect_list_has_one_and_an_empty_one_nothing(name: str) -> None:
+    perfect, nothing = (metrics_at(np.full((1, 3), good), np.array([3]), 3) for good in (True, False))
+
+    assert (perfect[f"{name}@3"][0], nothing[f"{name}@3"][0]) == (1.0, 0.0)
+
+
+def test_the_truth_leaves_out_what_was_known() -> None:
+    truth = truth_of(rows((0, 1), (0, 2), (2, 0)), rows((0, 1), (1, 1), (2, 0)), (3, 4))
+
+    assert truth.subjects.tolist() == [0]
+    np.testing.assert_array_equal(truth.hits(np.array([[2, 1, -1]])), [[True, False, False]])
+
+
+def test_full_ranking_skips_known_items_and_unknown_subjects() -> None:
+    truth = truth_of(rows((0, 3), (1, 3)), rows((0, 0), (0, 2)), (2, 4))
+    items = np.array([[4.0], [3.0], [2.0], [1.0]], dtype=np.float32)
+    top = top_by_vectors(np.array([[1.0], [0.0]], dtype=np.float32), items, truth, 3)
+
+    assert top.tolist() == [[1, 3, -1], [-1, -1, -1]]
+    drawn = random_top(truth, 4, np.random.default_rng(0))
+    assert set(drawn[0]) == {1, 3, -1}
+
+
+def test_the_interval_holds_the_mean_and_narrows() -> None:
+    rng = np.random.default_rng(0)
+    few, many = (interval_of(rng.random(n), rng=rng) for n in (20, 2000))
+
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < few.high - few.low
+    assert interval_of(np.zeros(0), rng=rng).mean == 0.0
+
+
+def test_methods_fill_what_is_missing_in_order() -> None:
+    first, second = np.array([[5, -1, -1], [-1, -1, -1]]), np.array([[5, 6, 7], [8, 9, 1]])
+
+    assert filled([first, second], 3).tolist() == [[5, 6, 7], [8, 9, 1]]
+    tops = {Method.ALS: first, Method.POPULAR: second}
+    tiers = tiers_of(INVESTORS, np.array([3, 25]))
+    orders = {Tier.COLD: (Method.CONTENT, Method.ALS), Tier.HOT: (Method.ALS, Method.POPULAR)}
+    assert routed_top(tops, orders, tiers, 3).tolist() == [[5, -1, -1], [8, 9, 1]]
+
+
+def test_each_tier_gets_the_order_that_is_best_on_validation() -> None:
+    n = 30
+    truth = truth_of(rows(*((s, 0) for s in range(n))), rows(), (n, 3))
+    good, bad = np.tile([0, 1], (n, 1)), np.tile([2, 1], (n, 1))
+    orders = best_orders(INVESTORS, {Method.TWO_TOWER: bad, Method.ALS: good}, truth, np.full(n, "warm"), 2)
+
+    assert orders[Tier.WARM][:2] == (Method.ALS, Method.TWO_TOWER)
+    assert orders[Tier.HOT] == INVESTORS.methods.hot
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "verdict"),
+    [
+        (0.50, None, Verdict.PASSED),
+        (0.10, None, Verdict.REFUSED),
+        (0.50, 0.51, Verdict.PASSED),
+        (0.30, 0.50, Verdict.REFUSED),
+    ],
+)
+def test_a_candidate_must_beat_chance_or_keep_up_with_the_champion(
+    candidate: float, champion: float | None, verdict: Verdict
+) -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0.0, 0.05, 200)
+    rival = None if champion is None else champion + noise
+    gate = retrieval_gate(candidate + noise, rival, np.full(200, 0.2), GateConfig(), rng)
+
+    assert gate.verdict is verdict
+
+
+def test_what_chance_explains_refuses_nobody() -> None:
+    rng = np.random.default_rng(1)
+    mine, theirs = rng.random(40), rng.random(40) + 0.05
+    assert mine.mean() < 0.97 * theirs.mean()
+
+    gate = ranker_gate(mine, theirs, champion=True, config=GateConfig(), rng=rng)
+    few = ranker_gate(mine[:5], theirs[:5] + 1.0, champion=True, config=GateConfig(), rng=rng)
+
+    assert (gate.verdict, few.verdict) == (Verdict.PASSED, Verdict.SKIPPED)

@@ -1,0 +1,225 @@
+"""A retraining from snapshot to champion: whole, idempotent, and refusing what is worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from matchloop.errors import NotFound, TooFewExamples
+from matchloop.release import CHAMPION, Manifest, check_golden, verify
+from matchloop.rerank.scorer import Ranker
+from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.popular import PopularModel
+from matchloop.testing.registries import FolderRegistry
+from matchloop.usecase import Method, Tier
+from tests.unit.training_worlds import INVESTORS, named, ranked_world, snapshot_of
+from training_jobs import tracking
+from training_jobs.champion import load_two_tower, orders_of, ranker_duel
+from training_jobs.config import TrainingConfig, load_config
+from training_jobs.datasets.ranker import split_by_time
+from training_jobs.gates import Verdict, passed, ranker_gate
+from training_jobs.retrain import Retraining, retrain
+
+CLOCK = lambda: datetime(2026, 2, 1, tzinfo=UTC)  # noqa: E731
+
+
+def quick(**more: Any) -> TrainingConfig:
+    config = load_config("fast")
+    changes = {
+        "two_tower": config.two_tower.model_copy(
+            update={
+                "epochs": 20,
+                "hidden": (16,),
+                "width": 8,
+                "batch": 128,
+                "learning_rate": 0.01,
+                "patience": 20,
+            }
+        ),
+        "ranker": config.ranker.model_copy(update={"learning_rate": 0.01, "epochs": 10}),
+        "evaluate": config.evaluate.model_copy(update={"bootstrap": 20}),
+        **more,
+    }
+    return config.model_copy(update=changes)
+
+
+class Steps:
+    """A retraining of a small world with a registry of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.registry = FolderRegistry(folder / "registry")
+        self.marked: list[tuple[str, int]] = []
+
+    def run(self, snapshot: Path, config: TrainingConfig | None = None) -> Any:
+        def mark(release: str, watermark: int) -> int:
+            self.marked.append((release, watermark))
+            return 3
+
+        work, settings = self.folder / "work", config or quick()
+        return retrain(INVESTORS, snapshot, self.registry, settings, work=work, clock=CLOCK, mark_used=mark)
+
+    def steps(self, snapshot: Path) -> Retraining:
+        return Retraining(INVESTORS, snapshot, self.registry, quick(), work=self.folder / "work", clock=CLOCK)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ranked_world(tmp_path_factory.mktemp("world")).folder
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, world: Path) -> tuple[Steps, Any]:
+    steps = Steps(tmp_path_factory.mktemp("done"))
+    return steps, steps.run(world)
+
+
+def test_a_first_release_is_whole_and_promoted(done: tuple[Steps, Any]) -> None:
+    steps, found = done
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+
+    assert found.promoted
+    assert passed(found.gates)
+    assert champion is not None
+    assert champion.release == found.release
+    assert steps.marked == [(found.release, 600)]
+    folder = steps.registry.fetch(champion, steps.folder / "fetched")
+    manifest = verify(folder, INVESTORS)
+    assert manifest.parts == ("als", "two_tower", "popular", "ranker")
+    assert manifest.snapshot.watermark == "600"
+    assert AlsModel.load(folder / "als").width >= 4
+    assert load_two_tower(folder, INVESTORS).width == 8
+    assert PopularModel.load(folder / "popular").overall.any()
+    check_golden(folder, {"ranker": Ranker.load(folder / "ranker", INVESTORS).answer})
+    assert {Method.ALS, Method.POPULAR, Method.TWO_TOWER} <= set(orders_of(folder, INVESTORS)[Tier.WARM])
+
+
+def test_the_models_beat_popularity_and_chance(done: tuple[Steps, Any]) -> None:
+    metrics = done[1].metrics
+
+    for method in ("two_tower", "routed"):
+        assert metrics[f"{method}_ndcg@10"] > 1.2 * metrics["random_ndcg@10"]
+        assert metrics[f"{method}_ndcg@10"] > metrics["popular_ndcg@10"]
+    assert metrics["ranker_ndcg@10"] > metrics["teacher_ndcg@10"] + 0.1
+
+
+def test_the_same_again_changes_nothing(done: tuple[Steps, Any], world: Path) -> None:
+    steps, first = done
+    made = (steps.steps(world).release_folder / "manifest.json").stat().st_mtime_ns
+    again = steps.run(world)
+
+    assert (again.release, again.promoted, again.gates) == (first.release, True, first.gates)
+    assert (steps.steps(world).release_folder / "manifest.json").stat().st_mtime_ns == made
+    assert len(steps.registry.list(INVESTORS.id)) == 1
+    assert not {"als", "two_tower", "ranker", "register"} & set(again.seconds)
+
+
+def test_data_set_manifests_say_where_the_release_comes_from(done: tuple[Steps, Any], world: Path) -> None:
+    folder = done[0].steps(world).folder / "datasets"
+    ranker = json.loads((folder / "ranker.json").read_text())
+
+    assert ranker["labels"]["1"] == 300
+    assert {path.name for path in folder.iterdir()} == {
+        "als.json", "ranker.json", "ranker.parquet", "two_tower.json",
+    }  # fmt: skip
+
+
+def test_a_refused_candidate_is_registered_and_changes_nothing(tmp_path: Path, world: Path) -> None:
+    steps = Steps(tmp_path)
+    steps.run(world)
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+    tight = load_config("fast").gates.model_copy(update={"largest_megabytes": 0.001})
+    refused = steps.run(world, quick(gates=tight))
+
+    assert not refused.promoted
+    assert [gate.name for gate in refused.gates if gate.verdict is Verdict.REFUSED] == ["size_mb"]
+    assert steps.registry.resolve(INVESTORS.id, CHAMPION) == champion
+    assert refused.release in {known.release for known in steps.registry.list(INVESTORS.id)}
+    assert [release for release, _ in steps.marked] == [champion.release if champion else ""]
+
+
+def test_a_ranker_that_learned_upside_down_is_refused(tmp_path: Path) -> None:
+    """The champion knows what is liked; the candidate's lists say the opposite until just before the end."""
+    config = quick()
+    latest = ranked_world(tmp_path / "world", lists=400).folder
+    turned = ranked_world(tmp_path / "turned", lists=400, upside_down=True).folder
+    champion, candidate = Steps(tmp_path / "champion"), Steps(tmp_path / "candidate")
+    champion.run(latest, config)
+    candidate.run(turned, config)
+    rankers = []
+    for steps, folder in ((champion, latest), (candidate, turned)):
+        rankers.append(Ranker.load(steps.steps(folder).release_folder / "ranker", INVESTORS))
+    _, lists = split_by_time(champion.steps(latest).datasets().ranker, 0.2)
+    mine, theirs = ranker_duel(rankers[1], rankers[0], lists)
+    gate = ranker_gate(mine, theirs, champion=True, config=config.gates, rng=np.random.default_rng(0))
+
+    assert gate.verdict is Verdict.REFUSED
+    assert gate.value < 0.8 * gate.threshold
+
+
+def test_without_enough_lists_it_releases_without_a_ranker(tmp_path: Path) -> None:
+    found = Steps(tmp_path).run(ranked_world(tmp_path / "world", lists=60).folder)
+
+    assert found.promoted
+    assert "60 strong positives" in found.skipped["ranker"]
+
+
+def test_a_record_with_nothing_in_it_trains_nothing(tmp_path: Path) -> None:
+    empty = snapshot_of(tmp_path / "empty", [*named("investor", ["a"]), *named("startup", ["s", "t"])])
+
+    with pytest.raises(TooFewExamples, match="als: 0 subjects"):
+        Steps(tmp_path).run(empty.folder)
+    with pytest.raises(NotFound):
+        Steps(tmp_path).run(tmp_path / "nowhere")
+
+
+def test_runs_are_told_what_was_done(tmp_path: Path, world: Path) -> None:
+    told: dict[str, Any] = {}
+
+    class Tracker:
+        def log(
+            self,
+            use_case: str,
+            name: str,
+            *,
+            parameters: Mapping[str, Any],
+            metrics: Mapping[str, float],
+            curves: Mapping[str, Sequence[float]],
+            artifacts: Path,
+        ) -> str | None:
+            files = {path.name for path in artifacts.iterdir()}
+            told.update(name=name, parameters=parameters, metrics=metrics, curves=curves, files=files)
+            return None
+
+    work = tmp_path / "work"
+    registry = FolderRegistry(tmp_path / "registry")
+    steps = Retraining(INVESTORS, world, registry, quick(), work=work, tracker=Tracker(), clock=CLOCK)
+    steps.register()
+
+    assert told["name"] == steps.release
+    assert len(told["curves"]["ranker_loss"]) == 10
+    assert {"ranker.json", "als.json", "two_tower.json", "curves.json"} <= told["files"]
+    assert registry.resolve(INVESTORS.id, CHAMPION) is None
+    assert Manifest.read(steps.release_folder).metrics == told["metrics"]
+
+
+def test_settings_are_flat_for_mlflow() -> None:
+    assert tracking.flat({"a": {"b": 1, "c": (1, 2)}, "d": "x"}) == {"a.b": 1, "a.c": "[1, 2]", "d": "x"}
+    assert tracking.mlflow_name("ndcg@10") == "ndcg_at_10"
+
+
+def test_newer_pairs_are_those_after_the_watermark(world: Path, tmp_path: Path) -> None:
+    steps = Steps(tmp_path).steps(world)
+    truth = steps.material.truth(at_most=1000, seed=0)
+
+    late = steps.material.newer(truth, 580)
+    assert 0 < late.relevant.nnz < truth.relevant.nnz
+    assert late.relevant.nnz <= 20
+    assert len(steps.material.newer(truth, 600)) == 0
+    np.testing.assert_array_equal(steps.material.newer(truth, -1).relevant.nnz, truth.relevant.nnz)

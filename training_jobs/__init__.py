@@ -1,0 +1,1 @@
+"""The jobs that learn from the record: data sets, training, evaluation, releases."""

@@ -1,0 +1,121 @@
+"""Put a release together: parts through the classes that serve them, golden requests, manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
+from matchloop.rerank.scorer import Ranker
+from matchloop.retrieval.two_tower import TwoTowerModel
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from matchloop.retrieval.als import AlsModel
+    from matchloop.retrieval.popular import PopularModel
+    from matchloop.usecase import Method, Tier
+    from training_jobs.material import Material
+    from training_jobs.recipes.ranker import RankerResult
+    from training_jobs.recipes.two_tower import TwoTowerResult
+
+ROUTING_FILE = "routing.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The trained parts; None where a part could not be trained."""
+
+    als: AlsModel | None = None
+    two_tower: TwoTowerResult | None = None
+    popular: PopularModel | None = None
+    ranker: RankerResult | None = None
+    orders: Mapping[Tier, tuple[Method, ...]] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parts there are, as the manifest has them."""
+        present = {
+            "als": self.als,
+            "two_tower": self.two_tower,
+            "popular": self.popular,
+            "ranker": self.ranker,
+        }
+        return tuple(name for name, part in present.items() if part is not None)
+
+
+def assemble(
+    folder: Path,
+    release: str,
+    material: Material,
+    parts: Parts,
+    *,
+    metrics: Mapping[str, float],
+    created: datetime,
+    seed: int,
+) -> Manifest:
+    """Write the release to `folder` in one step: it is there whole, or not at all.
+
+    ``routing.json`` says, by tier, which method did best on the validation part.
+    """
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    use_case = material.use_case
+    if parts.als is not None:
+        parts.als.save(unfinished / "als")
+    if parts.two_tower is not None:
+        encoders = unfinished / "encoder"
+        material.encoded.subject_encoder.save(encoders / "subject.json")
+        material.encoded.item_encoder.save(encoders / "item.json")
+        two_tower_model(material, parts.two_tower).save(unfinished / "two_tower")
+    if parts.popular is not None:
+        parts.popular.save(unfinished / "popular")
+    golden: dict[str, GoldenCase] = {}
+    if parts.ranker is not None:
+        parts.ranker.write(unfinished / "ranker", use_case)
+        golden["ranker"] = Ranker.load(unfinished / "ranker", use_case).golden_case(
+            np.random.default_rng(seed)
+        )
+    write_golden(unfinished, golden)
+    if parts.orders is not None:
+        orders = {tier.value: [method.value for method in order] for tier, order in parts.orders.items()}
+        (unfinished / ROUTING_FILE).write_text(json.dumps(orders, indent=1), encoding="utf-8")
+    snapshot = material.snapshot
+    manifest_json = (snapshot.folder / "manifest.json").read_bytes()
+    manifest = Manifest.write(
+        unfinished,
+        release=release,
+        use_case=use_case,
+        created=created,
+        snapshot=SnapshotReference(
+            watermark=str(snapshot.manifest.watermark),
+            manifest_sha256=hashlib.sha256(manifest_json).hexdigest(),
+        ),
+        parts=parts.names,
+        metrics=metrics,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    return manifest
+
+
+def two_tower_model(material: Material, trained: TwoTowerResult) -> TwoTowerModel:
+    """Return the serving class over the trained networks; it holds the active items."""
+    active = [row for row, item in enumerate(material.items) if item.active]
+    return TwoTowerModel(
+        trained.subject_network,
+        trained.item_network,
+        subject_encoder=material.encoded.subject_encoder,
+        item_encoder=material.encoded.item_encoder,
+        item_ids=[material.items[row].key.id for row in active],
+        item_vectors=trained.item_vectors[active],
+        uses_history=trained.uses_history,
+    )

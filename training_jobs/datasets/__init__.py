@@ -1,0 +1,22 @@
+"""Data sets: pure functions from a snapshot's tables to table expressions, run by DuckDB (or Spark)."""
+
+from training_jobs.datasets.als import AlsMatrix, als_matrix, als_pairs
+from training_jobs.datasets.manifest import DatasetManifest
+from training_jobs.datasets.ranker import RankerDataset, ranker_dataset, ranker_examples
+from training_jobs.datasets.tables import SnapshotTables, open_tables
+from training_jobs.datasets.two_tower import PairDataset, two_tower_dataset, two_tower_examples
+
+__all__ = [
+    "AlsMatrix",
+    "DatasetManifest",
+    "PairDataset",
+    "RankerDataset",
+    "SnapshotTables",
+    "als_matrix",
+    "als_pairs",
+    "open_tables",
+    "ranker_dataset",
+    "ranker_examples",
+    "two_tower_dataset",
+    "two_tower_examples",
+]

@@ -1,0 +1,93 @@
+"""What a data set's manifest says: where it comes from, what is in it, and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+
+class DatasetManifest(BaseModel):
+    """What a data set holds.
+
+    Parameters
+    ----------
+    name, use_case
+        Which data set (ranker, two_tower, als), of which use case.
+    snapshot
+        Fingerprint of the snapshot.
+    rows
+        Examples in all.
+    labels, sources
+        Examples by label and by where they come from.
+    first_time, last_time
+        Span of the events or lists behind them; null for none.
+    sha256
+        Over every array, in a fixed order: equal data, equal hash.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    use_case: str
+    snapshot: str
+    rows: int
+    labels: dict[str, int]
+    sources: dict[str, int]
+    first_time: AwareDatetime | None
+    last_time: AwareDatetime | None
+    sha256: str
+
+    def write(self, folder: Path) -> Path:
+        """Write ``<name>.json`` into `folder`, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.json"
+        path.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        return path
+
+
+def counts_of(values: NDArray[Any]) -> dict[str, int]:
+    """Return how often each value occurs, by value; floats as short as they go."""
+    found, counts = np.unique(values, return_counts=True)
+    names = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in found.tolist()]
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the hex SHA-256 over names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        flat = np.ascontiguousarray(array.astype("U") if array.dtype == object else array)
+        digest.update(f"{name} {flat.dtype} {flat.shape}".encode())
+        digest.update(flat.tobytes())
+    return digest.hexdigest()
+
+
+def manifest_of(
+    name: str,
+    use_case: str,
+    snapshot: str,
+    arrays: Mapping[str, NDArray[Any]],
+    times: list[datetime],
+    *,
+    labels: dict[str, int],
+    sources: dict[str, int],
+) -> DatasetManifest:
+    """Describe a data set by its arrays (equally long where they have rows) and the times behind it."""
+    return DatasetManifest(
+        name=name,
+        use_case=use_case,
+        snapshot=snapshot,
+        rows=sum(labels.values()),
+        labels=labels,
+        sources=sources,
+        first_time=min(times, default=None),
+        last_time=max(times, default=None),
+        sha256=hash_of(arrays),
+    )

@@ -1,0 +1,198 @@
+"""The ranker's data set: logged features of items shown, with what came of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import numpy as np
+
+from matchloop.errors import TooFewExamples
+from matchloop.position import exposure_weight
+from training_jobs.datasets.manifest import DatasetManifest, counts_of, manifest_of
+from training_jobs.datasets.shown import shown_items, with_outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from matchloop.position import Weighting
+    from matchloop.usecase import UseCase
+    from training_jobs.config import DatasetConfig
+    from training_jobs.datasets.tables import SnapshotTables, Table
+
+NEGATIVES = {"disliked": 1, "viewed": 2, "hard": 3}
+"""Outcomes that make a negative, in the order they are preferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankerDataset:
+    """Examples in columns of equal length n, ordered by list, then rank.
+
+    Parameters
+    ----------
+    group
+        int64 (n,): number of the list, from 0 in order of serving.
+    features
+        float32 (n, F), exactly as logged when the list was served; columns in `feature_names` order.
+    label
+        float32 (n,): 1 strong positive, 0 negative.
+    exposure_weight
+        float32 (n,): what the rank makes it worth.
+    retrieval_score
+        The logged `original_score`, the teacher's, float32 (n,).
+    """
+
+    subject: NDArray[np.object_]
+    item: NDArray[np.object_]
+    group: NDArray[np.int64]
+    serve_time: NDArray[np.datetime64]
+    rank: NDArray[np.int32]
+    recommendation_score: NDArray[np.float32]
+    original_score: NDArray[np.float32]
+    features: NDArray[np.float32]
+    method: NDArray[np.object_]
+    exposure_weight: NDArray[np.float32]
+    label: NDArray[np.float32]
+    source: NDArray[np.object_]
+    feature_names: tuple[str, ...]
+    manifest: DatasetManifest
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def positives(self) -> int:
+        """How many strong positives."""
+        return int(self.label.sum())
+
+    def require(self, least: int) -> None:
+        """Raise TooFewExamples, with the counts, when there are fewer than `least` strong positives."""
+        if self.positives < least or self.positives == len(self):
+            raise TooFewExamples(
+                f"ranker: {self.positives} strong positives and {len(self) - self.positives} negatives "
+                f"in {len(np.unique(self.group))} lists; {least} positives and some negatives are needed"
+            )
+
+    def write(self, folder: Path) -> Path:
+        """Write ``ranker.parquet`` (a column a feature) and ``ranker.json`` into `folder`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.manifest.write(folder)
+        columns: dict[str, Any] = {
+            "subject": self.subject,
+            "item": self.item,
+            "list": self.group,
+            "serve_time": self.serve_time,
+            "rank": self.rank,
+            "recommendation_score": self.recommendation_score,
+            "original_score": self.original_score,
+            **{name: self.features[:, at] for at, name in enumerate(self.feature_names)},
+            "method": self.method,
+            "exposure_weight": self.exposure_weight,
+            "label": self.label,
+            "source": self.source,
+        }
+        path = folder / "ranker.parquet"
+        pq.write_table(pa.table(columns), path)
+        return path
+
+
+def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig) -> Table:
+    """Return the examples, ordered by serve time, list and rank.
+
+    Only lists that the system itself served with their features logged count: a client's own and
+    degraded ones have none; popular candidates count where they were ranked among others. Per list,
+    `negatives_per_positive` negatives are kept for each positive: explicit dislikes first, then viewed only,
+    then hard ones, the highest first. Every explicit dislike is kept, in lists without a positive too.
+    """
+    shown = shown_items(tables, use_case)
+    shown = shown.filter(shown.has_features)
+    if not config.rule_lists:
+        shown = shown.filter(shown.reranked)
+    found = with_outcome(shown, tables, use_case, config)
+    found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
+    order = found.outcome.cases(*NEGATIVES.items(), else_=0)
+    found = found.mutate(preference=order)
+    in_list = ibis.window(group_by="session_id")
+    found = found.mutate(
+        positives=(found.preference == 0).sum().over(in_list),
+        place=ibis.row_number().over(
+            ibis.window(group_by=["session_id", found.preference == 0], order_by=["preference", "rank"])
+        ),
+    )
+    found = found.filter(
+        (found.preference <= 1) | (found.place < found.positives * config.negatives_per_positive)
+    )
+    return found.order_by(["serve_time", "session_id", "rank"])
+
+
+def ranker_dataset(
+    examples: Table,
+    *,
+    use_case: UseCase,
+    snapshot: str,
+    weighting: Weighting,
+) -> RankerDataset:
+    """Run `ranker_examples` and add the exposure weights of `matchloop.position`."""
+    found = examples.to_pyarrow()
+    names = use_case.ranking.features
+    flat = found["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    features = flat.astype(np.float32).reshape(-1, len(names))  # (n, F)
+    rank = found["rank"].to_numpy().astype(np.int32)
+    source = _objects(found["outcome"])
+    label = (source == "positive").astype(np.float32)
+    session = found["session_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    arrays: dict[str, NDArray[Any]] = {
+        "group": session.astype(np.int64),
+        "rank": rank,
+        "recommendation_score": found["recommendation_score"].to_numpy().astype(np.float32),
+        "original_score": features[:, names.index("original_score")],
+        "features": features,
+        "exposure_weight": exposure_weight(rank, weighting).astype(np.float32),
+        "label": label,
+    }
+    return RankerDataset(
+        **arrays,
+        subject=_objects(found["subject_id"]),
+        item=_objects(found["item_id"]),
+        serve_time=found["serve_time"].to_numpy(),
+        method=_objects(found["method"]),
+        source=source,
+        feature_names=names,
+        manifest=manifest_of(
+            "ranker",
+            use_case.id,
+            snapshot,
+            {**arrays, "source": source},
+            found["serve_time"].to_pylist(),
+            labels=counts_of(label),
+            sources=counts_of(source.astype(np.str_)) if len(source) else {},
+        ),
+    )
+
+
+def take(dataset: RankerDataset, rows: NDArray[np.bool_]) -> RankerDataset:
+    """Return the rows of a mask; the manifest stays that of the whole."""
+    columns = {
+        name: getattr(dataset, name)[rows]
+        for name in dataset.__dataclass_fields__
+        if name not in ("feature_names", "manifest")
+    }
+    return RankerDataset(**columns, feature_names=dataset.feature_names, manifest=dataset.manifest)
+
+
+def split_by_time(dataset: RankerDataset, share: float) -> tuple[RankerDataset, RankerDataset]:
+    """Return the earlier lists and the latest `share` of them; a list is never parted."""
+    lists = int(dataset.group.max()) + 1 if len(dataset) else 0
+    late = dataset.group >= round(lists * (1.0 - share))
+    return take(dataset, ~late), take(dataset, late)
+
+
+def _objects(column: Any) -> NDArray[np.object_]:
+    values: Sequence[Any] = column.to_pylist()
+    return np.array(values, dtype=object)

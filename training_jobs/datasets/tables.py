@@ -1,0 +1,91 @@
+"""A snapshot's tables as Ibis tables, and what all data sets derive from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import ibis
+
+from matchloop.snapshot import Snapshot, TableName
+
+if TYPE_CHECKING:
+    from matchloop.usecase import UseCase
+
+Table = Any
+"""An Ibis table expression (Ibis brings no types that mypy can check)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTables:
+    """The tables of `matchloop.snapshot.SCHEMAS`, and when the snapshot was taken."""
+
+    interactions: Table
+    sessions: Table
+    dislikes: Table
+    entities: Table
+    taken: datetime
+
+
+def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
+    """Open a snapshot's Parquet files.
+
+    Parameters
+    ----------
+    connection
+        An Ibis backend that reads Parquet; DuckDB in memory by default, Spark in a cluster.
+    """
+    backend = connection if connection is not None else ibis.duckdb.connect(threads=2)
+
+    def read(name: TableName) -> Table:
+        return backend.read_parquet(str(snapshot.path(name)))
+
+    return SnapshotTables(
+        interactions=read(TableName.INTERACTIONS),
+        sessions=read(TableName.SESSIONS),
+        dislikes=read(TableName.DISLIKES),
+        entities=read(TableName.ENTITIES),
+        taken=snapshot.manifest.created,
+    )
+
+
+def by_event(column: Any, values: dict[str, float]) -> Any:
+    """Return a number by event type; 0 for types the use case does not have."""
+    return column.cases(*values.items(), else_=0.0)
+
+
+def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True) -> Table:
+    """Return the use case's interactions in order of time, numbered from 0 in column `place`.
+
+    Columns: place, sequence, subject_id, item_id, session_id, event_type, event_time, rank, weight, label.
+    Interactions of event types the use case does not have are left out, and those of entities that the
+    snapshot does not hold (erased, or never stored). `by_time` false numbers them in an order by chance, the
+    same every time, for data whose own test part was drawn by chance.
+    """
+    found = tables.interactions.filter(
+        tables.interactions.use_case == use_case.id,
+        tables.interactions.event_type.isin(list(use_case.events)),
+    )
+    for kind, column in ((use_case.subject, "subject_id"), (use_case.item, "item_id")):
+        known = tables.entities.filter(tables.entities.kind == kind).select(known_id="id")
+        found = found.semi_join(known, found[column] == known.known_id)
+    order = [found.event_time, found.sequence] if by_time else [found.interaction_id.hash(), found.sequence]
+    return found.select(
+        "subject_id",
+        "item_id",
+        "session_id",
+        "event_type",
+        "event_time",
+        "rank",
+        "sequence",
+        place=ibis.row_number().over(ibis.window(order_by=order)),
+        weight=by_event(found.event_type, {n: e.weight for n, e in use_case.events.items()}),
+        label=by_event(found.event_type, {n: e.label for n, e in use_case.events.items()}),
+    )
+
+
+def part_of(ordered: Table, count: int, share: float, *, validation: bool) -> Table:
+    """Return the earlier part of `reactions`, or its latest `share`; together they are all `count` rows."""
+    at = round(count * (1.0 - share))
+    return ordered.filter(ordered.place >= at) if validation else ordered.filter(ordered.place < at)

@@ -1,0 +1,129 @@
+"""Full ranking: every item of the catalogue, less what the subject is known to have reacted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from training_jobs.evaluate.metrics import metrics_at
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK = 256
+"""Subjects ranked at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is right, for n subjects over m items.
+
+    Parameters
+    ----------
+    subjects
+        int64 (n,): rows of the subjects.
+    relevant, seen
+        CSR (n, m): held-out relevant pairs, and pairs known before, which are not candidates.
+    """
+
+    subjects: NDArray[np.int64]
+    relevant: Any
+    seen: Any
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def hits(self, top: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each item of `top` (n, k) is relevant; -1 (no item) never is."""
+        row = np.repeat(np.arange(len(self)), top.shape[1])
+        item = top.reshape(-1)
+        width = self.relevant.shape[1]
+        start = np.repeat(np.arange(len(self)), np.diff(self.relevant.indptr))
+        keys = np.sort(start * width + self.relevant.indices)
+        hit = np.isin(row * width + item, keys) & (item >= 0)
+        return hit.reshape(top.shape)
+
+    def metrics(self, top: NDArray[np.int64], k: int) -> dict[str, NDArray[np.float64]]:
+        """Return each subject's metrics of `metrics_at` for its items in `top` (n, k), best first."""
+        return metrics_at(self.hits(top), np.diff(self.relevant.indptr).astype(np.int64), k)
+
+
+def truth_of(
+    held_out: tuple[NDArray[np.int64], NDArray[np.int64]],
+    known: tuple[NDArray[np.int64], NDArray[np.int64]],
+    shape: tuple[int, int],
+    *,
+    at_most: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> Truth:
+    """Build the truth from (subject rows, item rows) pairs; held-out pairs that are known do not count.
+
+    Parameters
+    ----------
+    shape
+        Subjects, items.
+    at_most
+        A random choice of that many subjects, when there are more; needs `rng`.
+    """
+    relevant, seen = (
+        sparse.csr_matrix((np.ones(len(s), np.float32), (s, i)), shape=shape) for s, i in (held_out, known)
+    )
+    relevant = relevant - relevant.multiply(seen > 0)
+    relevant.eliminate_zeros()
+    subjects = np.flatnonzero(np.diff(relevant.indptr) > 0).astype(np.int64)
+    if at_most is not None and rng is not None and len(subjects) > at_most:
+        subjects = np.sort(rng.choice(subjects, at_most, replace=False))
+    return Truth(subjects, relevant[subjects], seen[subjects])
+
+
+def top_by_vectors(
+    subjects: NDArray[np.float32], items: NDArray[np.float32], truth: Truth, k: int
+) -> NDArray[np.int64]:
+    """Return the k items of highest inner product for each subject of `truth`, seen ones left out.
+
+    Parameters
+    ----------
+    subjects
+        (n, f), a row for each of `truth.subjects`; rows of zeros know nothing and get no items.
+    items
+        (m, f).
+
+    Returns
+    -------
+    int64 (n, k)
+        Item rows, best first; -1 where there is none.
+    """
+    top = np.full((len(subjects), k), -1, dtype=np.int64)
+    for at in range(0, len(subjects), BLOCK):
+        part = slice(at, at + BLOCK)
+        top[part] = top_of_scores(subjects[part] @ items.T, truth.seen[part], k)
+    top[~subjects.any(axis=1)] = -1
+    return top
+
+
+def top_of_scores(scores: NDArray[np.float32], seen: Any, k: int) -> NDArray[np.int64]:
+    """Return the k best columns of each row of `scores` (b, m), seen ones left out, -1 where none is left."""
+    rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
+    scores[rows, seen.indices] = -np.inf
+    width = min(k, scores.shape[1])
+    best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    best = np.take_along_axis(best, order, axis=1)
+    best[np.take_along_axis(scores, best, axis=1) == -np.inf] = -1
+    found = np.full((len(scores), k), -1, dtype=np.int64)
+    found[:, :width] = best
+    return found
+
+
+def random_top(truth: Truth, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return k items drawn at random for each subject, seen ones left out."""
+    top = np.full((len(truth), k), -1, dtype=np.int64)
+    for at in range(0, len(truth), BLOCK):
+        part = slice(at, at + BLOCK)
+        seen = truth.seen[part]
+        scores = rng.random(seen.shape, dtype=np.float32)
+        top[part] = top_of_scores(scores, seen, k)
+    return top

@@ -1,0 +1,299 @@
+"""Build the data sets and train every part, on the earlier events, measured on the latest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matchloop.errors import TooFewExamples
+from matchloop.usecase import Method
+from training_jobs import datasets
+from training_jobs.assemble import Parts, two_tower_model
+from training_jobs.evaluate import Truth, interval_of, random_top
+from training_jobs.recipes.als import refit_als, train_als
+from training_jobs.recipes.popular import count_popular
+from training_jobs.scoring import (
+    Known,
+    als_top,
+    best_orders,
+    popular_top,
+    routed_top,
+    tiers_of,
+    two_tower_top,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from matchloop.rerank.calibration import Platt
+    from matchloop.retrieval.als import AlsModel
+    from training_jobs.config import TrainingConfig
+    from training_jobs.material import Material
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds by step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `name`."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+@dataclass(slots=True)
+class DataSets:
+    """The three data sets of a use case; ALS and Two-Tower hold the training part alone."""
+
+    als: datasets.AlsMatrix
+    pairs: datasets.PairDataset
+    ranker: datasets.RankerDataset
+
+    @property
+    def manifests(self) -> tuple[datasets.DatasetManifest, ...]:
+        """The manifests, for the run."""
+        return (self.als.manifest, self.pairs.manifest, self.ranker.manifest)
+
+
+@dataclass(slots=True)
+class Fitted:
+    """Everything training gave.
+
+    Parameters
+    ----------
+    skipped
+        By part that is missing: why, with the numbers.
+    ndcg
+        NDCG@k of each validation subject by method, `routed` and `random` among them.
+    routed
+        Each validation subject's items, rows of `Material.items`, best first: what the gates compare.
+    """
+
+    parts: Parts
+    skipped: dict[str, str]
+    metrics: dict[str, float]
+    curves: dict[str, list[float]]
+    truth: Truth
+    ndcg: dict[str, NDArray[np.float64]]
+    routed: NDArray[np.int64]
+    tops: dict[Method, NDArray[np.int64]]
+
+
+def build_datasets(material: Material, config: TrainingConfig) -> DataSets:
+    """Run the data set expressions on the snapshot."""
+    use_case, snapshot = material.use_case, material.snapshot.manifest.fingerprint
+    settings = config.dataset
+    training = material.training_part
+    matrix = datasets.als_pairs(training, least_interactions=settings.least_interactions)
+    pairs = datasets.two_tower_examples(training, material.tables, use_case, settings)
+    examples = datasets.ranker_examples(material.tables, use_case, settings)
+    return DataSets(
+        als=datasets.als_matrix(matrix, use_case=use_case.id, snapshot=snapshot),
+        pairs=datasets.two_tower_dataset(
+            pairs,
+            subject_ids=material.subject_ids,
+            item_ids=material.item_ids,
+            use_case=use_case,
+            snapshot=snapshot,
+            weighting=settings.two_tower_weighting,
+        ),
+        ranker=datasets.ranker_dataset(
+            examples, use_case=use_case, snapshot=snapshot, weighting=settings.ranker_weighting
+        ),
+    )
+
+
+def fit(
+    material: Material,
+    config: TrainingConfig,
+    *,
+    calibration: Mapping[Method, Platt],
+    data: DataSets | None = None,
+    watch: Stopwatch | None = None,
+    console: Console | None = None,
+) -> Fitted:
+    """Train all parts; a part with too little data is left out, and said so.
+
+    The latest share of the events chooses and measures. ALS and the popular counts are then made once more
+    from all events, with what was chosen: they cost seconds, and the latest events matter most. The
+    Two-Tower stays as it is: its history input brings the latest events in at serving.
+
+    Parameters
+    ----------
+    calibration
+        Of the release that served the lists; see `recipes.ranker.recalibrated`.
+
+    Raises
+    ------
+    TooFewExamples
+        When not even one part could be made.
+    """
+    watch = watch or Stopwatch()
+    with watch.step("datasets"):
+        data = data or build_datasets(material, config)
+    rng = np.random.default_rng(config.seed)
+    run = _Run(material, config, data, watch, console)
+    run.attempt("als", run.als)
+    run.attempt("two_tower", run.two_tower)
+    with watch.step("popular"):
+        run.popular()
+    run.attempt("ranker", lambda: run.ranker(calibration))
+    with watch.step("evaluate"):
+        run.evaluate(rng)
+    if not run.parts.names:
+        raise TooFewExamples("; ".join(f"{part}: {why}" for part, why in run.skipped.items()))
+    return Fitted(run.parts, run.skipped, run.metrics, run.curves, run.truth, run.ndcg, run.routed, run.tops)
+
+
+class _Run:
+    """The state of one `fit`."""
+
+    def __init__(
+        self,
+        material: Material,
+        config: TrainingConfig,
+        data: DataSets,
+        watch: Stopwatch,
+        console: Console | None,
+    ) -> None:
+        self.material, self.config, self.data = material, config, data
+        self.watch, self.console = watch, console
+        self.truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
+        self.known = Known.of(material.training_events)
+        self.parts = Parts()
+        self.skipped: dict[str, str] = {}
+        self.metrics: dict[str, float] = {}
+        self.curves: dict[str, list[float]] = {}
+        self.ndcg: dict[str, NDArray[np.float64]] = {}
+        self.tops: dict[Method, NDArray[np.int64]] = {}
+        self.routed = np.zeros((0, config.evaluate.k), dtype=np.int64)
+
+    def attempt(self, part: str, train: Callable[[], None]) -> None:
+        """Train a part; too few examples leave it out."""
+        with self.watch.step(part):
+            try:
+                train()
+            except TooFewExamples as error:
+                self.skipped[part] = error.message
+
+    def ndcg_of(self, top: NDArray[np.int64]) -> NDArray[np.float64]:
+        k = self.config.evaluate.k
+        return self.truth.metrics(top, k)[f"ndcg@{k}"]
+
+    def als(self) -> None:
+        tops: dict[int, NDArray[np.int64]] = {}
+
+        def judge(model: AlsModel) -> float:
+            tops[id(model)] = als_top(model, self.material, self.known, self.truth, self.config.evaluate.k)
+            return _mean(self.ndcg_of(tops[id(model)]))
+
+        config, seed = self.config.als, self.config.seed
+        found = train_als(self.data.als, config, seed=seed, judge=judge, console=self.console)
+        judge(found.model)
+        self.tops[Method.ALS] = tops[id(found.model)]
+        self.metrics |= found.metrics
+        self.metrics |= {"als_regularization": found.trial.regularization, "als_alpha": found.trial.alpha}
+        pairs = datasets.als_pairs(
+            self.material.ordered, least_interactions=self.config.dataset.least_interactions
+        )
+        everything = datasets.als_matrix(
+            pairs, use_case=self.material.use_case.id, snapshot=self.material.snapshot.manifest.fingerprint
+        )
+        refitted = refit_als(everything, config, found.trial, seed=seed)
+        self.parts = replace(self.parts, als=refitted.model)
+
+    def two_tower(self) -> None:
+        from training_jobs.evaluate.ranking import top_by_vectors
+        from training_jobs.recipes.two_tower import train_two_tower
+
+        config, k = self.config, self.config.evaluate.k
+        few = self.material.truth(at_most=config.two_tower.validation_subjects, seed=config.seed)
+
+        def judge(subjects: NDArray[np.float32], items: NDArray[np.float32]) -> float:
+            top = top_by_vectors(subjects[few.subjects], items, few, k)
+            return _mean(few.metrics(top, k)[f"ndcg@{k}"])
+
+        reverse = self.material.use_case.reverse_of is not None
+        settings = config.dataset
+        with self.watch.step("encode"):
+            encoded = self.material.encoded
+        found = train_two_tower(
+            self.data.pairs,
+            encoded.subjects,
+            encoded.items,
+            config.two_tower,
+            random_negatives=settings.random_negatives_reverse if reverse else settings.random_negatives,
+            seed=config.seed,
+            judge=judge if len(few) else None,
+            console=self.console,
+        )
+        self.curves |= found.curves
+        self.metrics["two_tower_best_epoch"] = float(found.best_epoch)
+        self.parts = replace(self.parts, two_tower=found)
+        model = two_tower_model(self.material, found)
+        self.tops[Method.TWO_TOWER] = two_tower_top(model, self.material, self.known, self.truth, k, encoded)
+
+    def popular(self) -> None:
+        model = count_popular(self.material, self.material.training_events)
+        k = self.config.evaluate.k
+        self.tops[Method.POPULAR] = popular_top(model, self.material, self.truth, k)
+        everything = count_popular(self.material, self.material.events)
+        if everything.overall.any():
+            self.parts = replace(self.parts, popular=everything)
+        else:
+            self.skipped["popular"] = "popular: no event of positive weight"
+
+    def ranker(self, calibration: Mapping[Method, Platt]) -> None:
+        from training_jobs.recipes.ranker import recalibrated, train_ranker
+
+        config = self.config
+        dataset = self.data.ranker
+        dataset.require(config.ranker.least_positives)
+        dataset, fitted = recalibrated(
+            dataset, calibration, least_positives=config.ranker.least_calibration_positives
+        )
+        found = train_ranker(
+            dataset,
+            config.ranker,
+            validation_share=config.dataset.validation_share,
+            seed=config.seed,
+            calibration=fitted,
+            console=self.console,
+        )
+        self.curves |= found.curves
+        self.metrics |= found.metrics
+        self.parts = replace(self.parts, ranker=found)
+
+    def evaluate(self, rng: np.random.Generator) -> None:
+        k = self.config.evaluate.k
+        use_case = self.material.use_case
+        tiers = tiers_of(use_case, self.known.counts(self.truth.subjects))
+        orders = best_orders(use_case, self.tops, self.truth, tiers, k)
+        self.parts = replace(self.parts, orders=orders)
+        tops = {str(method): top for method, top in self.tops.items()}
+        self.routed = routed_top(self.tops, orders, tiers, k)
+        tops["routed"] = self.routed
+        tops["random"] = random_top(self.truth, k, rng)
+        for name, top in tops.items():
+            found = self.truth.metrics(top, k)
+            self.ndcg[name] = found[f"ndcg@{k}"]
+            self.metrics |= {f"{name}_{metric}": _mean(values) for metric, values in found.items()}
+            interval = interval_of(self.ndcg[name], rng=rng, resamples=self.config.evaluate.bootstrap)
+            self.metrics |= {f"{name}_ndcg@{k}_low": interval.low, f"{name}_ndcg@{k}_high": interval.high}
+        self.metrics["validation_subjects"] = float(len(self.truth))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0

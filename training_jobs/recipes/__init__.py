@@ -1,0 +1,1 @@
+"""How each model is trained, each readable from top to bottom."""

@@ -1,0 +1,333 @@
+"""A retraining from snapshot to promotion, each step idempotent and keyed by watermark and settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from matchloop.errors import NotFound, ReleaseRefused
+from matchloop.release import CHAMPION, Manifest
+from matchloop.release.manifest import verify
+from matchloop.rerank.scorer import Ranker, RankerSpec
+from matchloop.snapshot import read_snapshot
+from training_jobs.assemble import assemble
+from training_jobs.champion import champion_ndcg, champion_ranker, ranker_duel
+from training_jobs.datasets.ranker import split_by_time, take
+from training_jobs.evaluate import random_top
+from training_jobs.fit import DataSets, Stopwatch, build_datasets, fit
+from training_jobs.gates import Gate, Verdict, folder_gates, passed, ranker_gate, retrieval_gate
+from training_jobs.material import Material
+from training_jobs.tracking import NoTracker, Tracker
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from matchloop.release import RegisteredRelease, Registry
+    from matchloop.rerank.calibration import Platt
+    from matchloop.usecase import Method, UseCase
+    from training_jobs.config import TrainingConfig
+
+Clock = Callable[[], datetime]
+MarkUsed = Callable[[str, int], int]
+"""From the release and the watermark to how many negatives were newly marked as used."""
+
+
+def utc_now() -> datetime:
+    """Return the time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What a retraining came to.
+
+    Parameters
+    ----------
+    release
+        Id of the candidate.
+    promoted
+        Whether it is champion now: it passed every gate, in this run or an earlier one.
+    gates
+        In the order they were asked.
+    skipped
+        By part that the release does not have: why.
+    seconds
+        By step; a step that was done before is missing.
+    marked
+        Negatives newly marked as used; None when nobody was told.
+    """
+
+    use_case: str
+    release: str
+    promoted: bool
+    gates: list[Gate]
+    metrics: Mapping[str, float]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    marked: int | None = None
+
+
+class Retraining:
+    """The steps of one retraining; each is done once per snapshot and settings, and says what it found later.
+
+    Parameters
+    ----------
+    use_case, snapshot
+        What to train on; the folder of a finished snapshot.
+    registry, tracker
+        Where releases and runs go.
+    work
+        Folder for data sets, releases and reports, kept between runs.
+    """
+
+    def __init__(
+        self,
+        use_case: UseCase,
+        snapshot: Path,
+        registry: Registry,
+        config: TrainingConfig,
+        *,
+        work: Path,
+        tracker: Tracker | None = None,
+        clock: Clock = utc_now,
+        console: Console | None = None,
+    ) -> None:
+        self.use_case, self.registry, self.config = use_case, registry, config
+        self.snapshot = read_snapshot(snapshot)
+        self.tracker = tracker or NoTracker()
+        self.clock, self.console = clock, console
+        self.watch = Stopwatch()
+        manifest = self.snapshot.manifest
+        key = f"w{manifest.watermark}-{manifest.fingerprint[:8]}-{config.fingerprint[:8]}"
+        self.release = f"{use_case.id}-{key}"
+        self.folder = work / use_case.id / key
+        self.release_folder = self.folder / "release" / self.release
+        self._releases = work / use_case.id / "fetched"
+        self._material: Material | None = None
+        self._data: DataSets | None = None
+
+    @property
+    def material(self) -> Material:
+        """The snapshot as the recipes read it; opened once."""
+        if self._material is None:
+            with self.watch.step("read"):
+                share = self.config.dataset.validation_share
+                self._material = Material(self.snapshot, self.use_case, validation_share=share)
+        return self._material
+
+    def datasets(self) -> DataSets:
+        """Build the data sets; writes their manifests and the ranker's examples."""
+        if self._data is None:
+            material = self.material
+            with self.watch.step("datasets"):
+                self._data = build_datasets(material, self.config)
+                folder = self.folder / "datasets"
+                for manifest in self._data.manifests:
+                    manifest.write(folder)
+                self._data.ranker.write(folder)
+        return self._data
+
+    def train(self) -> Manifest:
+        """Train and assemble the release, unless it is there and whole.
+
+        Raises
+        ------
+        TooFewExamples
+            When no part could be trained.
+        """
+        if self._is_assembled():
+            return Manifest.read(self.release_folder)
+        served = self._served_calibration()
+        found = fit(
+            self.material,
+            self.config,
+            calibration=served,
+            data=self.datasets(),
+            watch=self.watch,
+            console=self.console,
+        )
+        with self.watch.step("assemble"):
+            self._write("curves.json", found.curves)
+            self._write("skipped.json", found.skipped)
+            np.savez(self.folder / "validation.npz", routed=found.routed)
+            return assemble(
+                self.release_folder,
+                self.release,
+                self.material,
+                found.parts,
+                metrics=found.metrics,
+                created=self.clock(),
+                seed=self.config.seed,
+            )
+
+    def evaluate(self) -> list[Gate]:
+        """Ask the gates, once for each champion it is compared with; ``gates.json`` keeps the answers."""
+        manifest = self.train()
+        champion = self.registry.resolve(self.use_case.id, CHAMPION)
+        name = champion.release if champion else ""
+        kept = self._read("gates.json")
+        if kept and (kept["champion"] == name or name == self.release):
+            return [Gate(**{**gate, "verdict": Verdict(gate["verdict"])}) for gate in kept["gates"]]
+        with self.watch.step("gates"):
+            gates = self._ask(manifest, champion)
+        self._write("gates.json", {"champion": name, "gates": [gate.to_json() for gate in gates]})
+        return gates
+
+    def register(self) -> RegisteredRelease:
+        """Put the run and the release into the registry, promoted or not; again, it changes nothing."""
+        manifest = self.train()
+        for known in self.registry.list(self.use_case.id):
+            if known.release == self.release:
+                return known
+        with self.watch.step("register"):
+            run = self.folder / "run"
+            run.mkdir(exist_ok=True)
+            self._gather(run)
+            run_id = self.tracker.log(
+                self.use_case.id,
+                self.release,
+                parameters=self.config.model_dump(mode="json"),
+                metrics=manifest.metrics,
+                curves=self._read("curves.json") or {},
+                artifacts=run,
+            )
+            return self.registry.register(
+                self.release_folder,
+                self.use_case.id,
+                run_id=run_id,
+                metrics=manifest.metrics if run_id is None else {},
+            )
+
+    def promote(self) -> bool:
+        """Make it champion if it passed every gate; returns whether it is champion."""
+        gates = self.evaluate()
+        registered = self.register()
+        if not passed(gates):
+            return False
+        if CHAMPION not in registered.aliases:
+            with self.watch.step("promote"):
+                self.registry.set_alias(self.use_case.id, CHAMPION, registered.version)
+        return True
+
+    def run(self, mark_used: MarkUsed | None = None) -> Retrained:
+        """Do all of it; after a promotion, say which negatives were used."""
+        gates = self.evaluate()
+        promoted = self.promote()
+        marked = None
+        if promoted and mark_used is not None:
+            with self.watch.step("mark_used"):
+                marked = mark_used(self.release, self.snapshot.manifest.watermark)
+        return Retrained(
+            use_case=self.use_case.id,
+            release=self.release,
+            promoted=promoted,
+            gates=gates,
+            metrics=Manifest.read(self.release_folder).metrics,
+            skipped=self._read("skipped.json") or {},
+            seconds=dict(self.watch.seconds),
+            marked=marked,
+        )
+
+    def _ask(self, manifest: Manifest, champion: RegisteredRelease | None) -> list[Gate]:
+        rng = np.random.default_rng(self.config.seed)
+        rival = champion is not None and champion.release != self.release
+        folder = self._fetched(champion) if champion is not None and rival else None
+        gates = [self._ask_retrieval(folder, rng)]
+        if "ranker" in manifest.parts:
+            gates.append(self._ask_ranker(folder, rng))
+        return [*gates, *folder_gates(self.release_folder, self.use_case, self.config.gates)]
+
+    def _ask_retrieval(self, champion: Path | None, rng: np.random.Generator) -> Gate:
+        """Compare on the validation pairs, with a champion on those that came after its snapshot."""
+        settings, k = self.config.evaluate, self.config.evaluate.k
+        truth = self.material.truth(at_most=settings.subjects, seed=self.config.seed)
+        with np.load(self.folder / "validation.npz") as kept:
+            routed = kept["routed"]
+        if champion is not None:
+            watermark = int(Manifest.read(champion).snapshot.watermark)
+            newer = self.material.newer(truth, watermark)
+            if len(newer) >= self.config.gates.least_pairs:
+                rows = np.searchsorted(truth.subjects, newer.subjects)
+                mine = newer.metrics(routed[rows], k)[f"ndcg@{k}"]
+                rival = champion_ndcg(champion, self.material, newer, self.config)
+                return retrieval_gate(mine, rival, rival, self.config.gates, rng)
+        ndcg, random = (truth.metrics(top, k)[f"ndcg@{k}"] for top in (routed, random_top(truth, k, rng)))
+        return retrieval_gate(ndcg, None, random, self.config.gates, rng)
+
+    def _ask_ranker(self, champion: Path | None, rng: np.random.Generator) -> Gate:
+        """Compare on the latest lists, with a champion on those served after it was made."""
+        _, latest = split_by_time(self.datasets().ranker, self.config.dataset.validation_share)
+        rival = champion_ranker(champion, self.use_case) if champion is not None else None
+        if champion is not None and rival is not None:
+            made = np.datetime64(Manifest.read(champion).created.replace(tzinfo=None), "us")
+            latest = take(latest, latest.serve_time > made)
+        mine, theirs = ranker_duel(Ranker.load(self.release_folder / "ranker", self.use_case), rival, latest)
+        return ranker_gate(mine, theirs, champion=rival is not None, config=self.config.gates, rng=rng)
+
+    def _fetched(self, registered: RegisteredRelease) -> Path | None:
+        """Return the champion's folder; None when it can't be used any more (another schema)."""
+        built_here = self.folder.parent.glob(f"*/release/{registered.release}")
+        folder = next(built_here, None) or self.registry.fetch(registered, self._releases)
+        try:
+            verify(folder, self.use_case)
+        except ReleaseRefused:
+            return None
+        return folder
+
+    def _served_calibration(self) -> Mapping[Method, Platt]:
+        """Return the champion's calibration, under which the latest lists were served; {} for none."""
+        champion = self.registry.resolve(self.use_case.id, CHAMPION)
+        folder = self._fetched(champion) if champion is not None else None
+        if folder is None or "ranker" not in Manifest.read(folder).parts:
+            return {}
+        return RankerSpec.read(folder / "ranker").calibration
+
+    def _is_assembled(self) -> bool:
+        try:
+            verify(self.release_folder, self.use_case)
+        except (ReleaseRefused, NotFound):
+            return False
+        return (self.folder / "validation.npz").is_file()
+
+    def _gather(self, run: Path) -> None:
+        for path in [*(self.folder / "datasets").glob("*.json"), *self.folder.glob("*.json")]:
+            (run / path.name).write_bytes(path.read_bytes())
+
+    def _write(self, name: str, value: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+    def _read(self, name: str) -> Any:
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def retrain(
+    use_case: UseCase,
+    snapshot: Path,
+    registry: Registry,
+    config: TrainingConfig,
+    *,
+    work: Path,
+    tracker: Tracker | None = None,
+    clock: Clock = utc_now,
+    console: Console | None = None,
+    mark_used: MarkUsed | None = None,
+) -> Retrained:
+    """Train on a snapshot, evaluate, register, and promote what passes; see `Retraining`.
+
+    Raises
+    ------
+    TooFewExamples
+        When not one part could be trained.
+    """
+    steps = Retraining(
+        use_case, snapshot, registry, config, work=work, tracker=tracker, clock=clock, console=console
+    )
+    return steps.run(mark_used)

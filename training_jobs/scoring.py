@@ -1,0 +1,200 @@
+"""What models would give each validation subject: their best items, method by method, and routed by tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matchloop.retrieval.two_tower import history_vectors
+from matchloop.usecase import Method, Tier
+from training_jobs.evaluate.ranking import BLOCK, Truth, top_by_vectors, top_of_scores
+from training_jobs.recipes.popular import segment_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from matchloop.retrieval.als import AlsModel
+    from matchloop.retrieval.popular import PopularModel
+    from matchloop.retrieval.two_tower import TwoTowerModel
+    from matchloop.usecase import UseCase
+    from training_jobs.material import Encoded, Events, Material
+
+HISTORY = 50
+"""Latest positive events that the subject tower is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A subject's events before the validation part, by subject row."""
+
+    by_subject: Mapping[int, NDArray[np.int64]]
+    events: Events
+
+    @classmethod
+    def of(cls, events: Events) -> Known:
+        """Group event numbers by subject, oldest first."""
+        order = np.argsort(events.subject, kind="stable")
+        rows, start = np.unique(events.subject[order], return_index=True)
+        parts = np.split(order, start[1:]) if len(rows) else []
+        return cls(dict(zip(rows.tolist(), parts, strict=True)), events)
+
+    def positive(self, subject: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return item rows and weights of a subject's events of positive weight, oldest first."""
+        at = self.by_subject.get(subject)
+        if at is None:
+            return np.zeros(0, np.int64), np.zeros(0)
+        at = at[self.events.weight[at] > 0.0]
+        return self.events.item[at], self.events.weight[at]
+
+    def counts(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many events each subject has: what its tier depends on."""
+        none = np.zeros(0, np.int64)
+        return np.array([len(self.by_subject.get(row, none)) for row in subjects.tolist()], dtype=np.int64)
+
+
+def als_top(model: AlsModel, material: Material, known: Known, truth: Truth, k: int) -> NDArray[np.int64]:
+    """Return what ALS finds: trained vectors where the subject has one, else folded in from what is known."""
+    place = {id_: row for row, id_ in enumerate(material.item_ids)}
+    rows = np.array([place.get(str(id_), -1) for id_ in model.item_ids], dtype=np.int64)
+    of_item = np.full(len(material.items), -1, dtype=np.int64)
+    of_item[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+    factors = np.zeros((len(material.items), model.width), dtype=np.float32)
+    factors[rows[rows >= 0]] = model.item_factors[rows >= 0]
+    vectors = np.zeros((len(truth), model.width), dtype=np.float32)
+    for at, subject in enumerate(truth.subjects.tolist()):
+        vector = model.subject_vector(material.subjects[subject].key.id)
+        if vector is None:
+            items, weights = known.positive(subject)
+            trained = of_item[items] >= 0
+            if not trained.any():
+                continue
+            vector = model.fold_in(of_item[items][trained], weights[trained])
+        vectors[at] = vector
+    top = top_by_vectors(vectors, factors, truth, k)
+    unknown = of_item < 0
+    top[(top >= 0) & unknown[top]] = -1  # items it was not trained on were not found by it
+    return top
+
+
+def two_tower_top(
+    model: TwoTowerModel,
+    material: Material,
+    known: Known,
+    truth: Truth,
+    k: int,
+    encoded: Encoded | None = None,
+) -> NDArray[np.int64]:
+    """Return what the Two-Tower finds, every item embedded from its features, history as it is served.
+
+    Parameters
+    ----------
+    encoded
+        All entities as the model's own encoders encode them; None: they are encoded here.
+    """
+    if encoded is None:
+        items = model.item_encoder.encode(material.items)
+        subjects = model.subject_encoder.encode([material.subjects[row] for row in truth.subjects.tolist()])
+    else:
+        items, subjects = encoded.items, encoded.subjects[truth.subjects]
+    if model.uses_history:
+        subjects = np.hstack([subjects, served_history(items, known, truth.subjects)])
+    towers = model._subject, model._item  # rows are encoded already, so the public methods don't fit
+    return top_by_vectors(towers[0].run(subjects), towers[1].run(items), truth, k)
+
+
+def served_history(
+    item_rows: NDArray[np.float32], known: Known, subjects: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return each subject's history input from its latest positive events, as serving makes it."""
+    latest = [tuple(column[-HISTORY:] for column in known.positive(row)) for row in subjects.tolist()]
+    items = np.concatenate([items for items, _ in latest]) if latest else np.zeros(0, np.int64)
+    weights = np.concatenate([weights for _, weights in latest]) if latest else np.zeros(0)
+    line = np.repeat(np.arange(len(latest)), [len(items) for items, _ in latest])
+    return history_vectors(item_rows[items], line, weights, len(latest))
+
+
+def popular_top(model: PopularModel, material: Material, truth: Truth, k: int) -> NDArray[np.int64]:
+    """Return what is popular within each subject's segments."""
+    place = {id_: row for row, id_ in enumerate(material.item_ids)}
+    rows = np.array([place.get(str(id_), -1) for id_ in model.item_ids], dtype=np.int64)
+    top = np.full((len(truth), k), -1, dtype=np.int64)
+    for at in range(0, len(truth), BLOCK):
+        block = truth.subjects[at : at + BLOCK].tolist()
+        scores = np.full((len(block), len(material.items)), -np.inf, dtype=np.float32)
+        for line, subject in enumerate(block):
+            values = segment_values(material.use_case, material.subjects[subject])
+            scores[line, rows[rows >= 0]] = model.scores(values)[rows >= 0]
+        scores[scores <= 0.0] = -np.inf  # nobody ever reacted to it
+        top[at : at + BLOCK] = top_of_scores(scores, truth.seen[at : at + BLOCK], k)
+    return top
+
+
+def filled(tops: Sequence[NDArray[np.int64]], k: int) -> NDArray[np.int64]:
+    """Join lists row by row: the first, then what the next adds, each item once, until `k` are found."""
+    found = tops[0][:, :k].copy()
+    if found.shape[1] < k:
+        found = np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
+    for more in tops[1:]:
+        for row in np.flatnonzero((found < 0).any(axis=1)).tolist():
+            kept = dict.fromkeys(item for item in (*found[row].tolist(), *more[row].tolist()) if item >= 0)
+            joined = list(kept)[:k]
+            found[row, : len(joined)] = joined
+    return found
+
+
+def routed_top(
+    tops: Mapping[Method, NDArray[np.int64]],
+    orders: Mapping[Tier, Sequence[Method]],
+    tiers: NDArray[np.str_],
+    k: int,
+) -> NDArray[np.int64]:
+    """Return what each subject would be given: its tier's methods in order, each filling what is missing."""
+    routed = np.full((len(tiers), k), -1, dtype=np.int64)
+    for tier, order in orders.items():
+        rows = tiers == tier.value
+        present = [tops[method][rows] for method in order if method in tops]
+        if rows.any() and present:
+            routed[rows] = filled(present, k)
+    return routed
+
+
+def tiers_of(use_case: UseCase, counts: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Return each subject's tier from its number of interactions."""
+    return np.array([use_case.tiers.of(count).value for count in counts.tolist()], dtype=np.str_)
+
+
+def best_orders(
+    use_case: UseCase,
+    tops: Mapping[Method, NDArray[np.int64]],
+    truth: Truth,
+    tiers: NDArray[np.str_],
+    k: int,
+    *,
+    least_subjects: int = 20,
+) -> dict[Tier, tuple[Method, ...]]:
+    """Return each tier's method order with the best NDCG@k on validation.
+
+    Orders of the measured methods are compared as they would be served, each method filling what is missing:
+    one that knows nothing of a subject gives way to the next. Of equally good orders the one nearest to the
+    use case's wins. A tier with fewer than `least_subjects` validation subjects keeps the use case's order;
+    methods that were not measured come last.
+    """
+    orders: dict[Tier, tuple[Method, ...]] = {}
+    for tier in Tier:
+        order = use_case.methods.of(tier)
+        rows = np.flatnonzero(tiers == tier.value)
+        if len(rows) >= least_subjects:
+            part = Truth(truth.subjects[rows], truth.relevant[rows], truth.seen[rows])
+            measured = sorted(tops, key=lambda method: order.index(method) if method in order else len(order))
+            quality = {
+                tried: float(part.metrics(filled([tops[m][rows] for m in tried], k), k)[f"ndcg@{k}"].mean())
+                for tried in permutations(measured)
+            }
+            best = max(quality, key=lambda tried: quality[tried])
+            order = (*best, *(method for method in order if method not in best))
+        orders[tier] = order
+    return orders
