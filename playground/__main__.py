@@ -143,7 +143,7 @@ def main() -> None:
             errors.print(f"  {violation.field}: {violation.description}")
         raise SystemExit(2) from None
     except grpc.RpcError as error:
-        errors.print(str(from_rpc_error(error)))
+        errors.print(str(from_rpc_error(error, upstream="the service")))
         raise SystemExit(3) from None
 
 

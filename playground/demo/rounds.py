@@ -48,7 +48,7 @@ class Contestant:
     policy: Policy
     clients: Clients
     preview: bool
-    methods: tuple[session_pb2.Method, ...] = ()
+    methods: tuple[session_pb2.Method.ValueType, ...] = ()
 
 
 def ask(contestant: Contestant, use_case: str, subjects: Sequence[str], progress: Progress) -> Answers:
