@@ -206,11 +206,12 @@ def main(
     """Play the policies and print click rate and NDCG by round."""
     known = load_use_cases()
     started = time.perf_counter()
+    now = datetime(2026, 1, 1, tzinfo=UTC)
     if folder is None:
-        market = Market.generated(known, seed=seed, now=datetime(2026, 1, 1, tzinfo=UTC))
+        market = Market.generated(known, seed=seed, now=now)
     else:
         data = read_dataset(folder, known)
-        market = Market.fitted(data, use_cases or list(data.readings), seed=seed)
+        market = Market.fitted(data, use_cases or list(data.readings), seed=seed, now=now)
     print(f"market ready in {time.perf_counter() - started:.1f} s")
     figures: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name in use_cases or list(market.use_cases):

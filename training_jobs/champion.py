@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from training_jobs.material import Material
 
 
-def champion_ndcg(
-    folder: Path, material: Material, truth: Truth, config: TrainingConfig
-) -> NDArray[np.float64]:
-    """Return the champion's routed NDCG@k for each subject of `truth`.
+def champion_top(folder: Path, material: Material, truth: Truth, config: TrainingConfig) -> NDArray[np.int64]:
+    """Return what the champion would give each subject of `truth`, routed, (n, k) rows of items.
 
     It knows each subject's events before the validation part, folded in and as history, as it would have when
     serving; items it was not trained on are embedded from their features.
@@ -49,8 +47,7 @@ def champion_ndcg(
     if "popular" in parts:
         tops[Method.POPULAR] = popular_top(PopularModel.load(folder / "popular"), material, truth, k)
     tiers = tiers_of(use_case, known.counts(truth.subjects))
-    top = routed_top(tops, orders_of(folder, use_case), tiers, k)
-    return truth.metrics(top, k)[f"ndcg@{k}"]
+    return routed_top(tops, orders_of(folder, use_case), tiers, k)
 
 
 def champion_ranker(folder: Path, use_case: UseCase) -> Ranker | None:

@@ -15,6 +15,7 @@ from matchloop.usecase import Method
 from training_jobs import datasets
 from training_jobs.assemble import Parts, two_tower_model
 from training_jobs.evaluate import Truth, interval_of, random_top
+from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
 from training_jobs.recipes.popular import count_popular
 from training_jobs.scoring import (
@@ -78,7 +79,9 @@ class Fitted:
     ndcg
         NDCG@k of each validation subject by method, `routed` and `random` among them.
     routed
-        Each validation subject's items, rows of `Material.items`, best first: what the gates compare.
+        Each validation subject's items, rows of `Material.items`, best first.
+    listed
+        The same for `shown_truth`: the items of the latest lists as the release would order them.
     """
 
     parts: Parts
@@ -88,6 +91,7 @@ class Fitted:
     truth: Truth
     ndcg: dict[str, NDArray[np.float64]]
     routed: NDArray[np.int64]
+    listed: NDArray[np.int64]
     tops: dict[Method, NDArray[np.int64]]
 
 
@@ -154,7 +158,9 @@ def fit(
         run.evaluate(rng)
     if not run.parts.names:
         raise TooFewExamples("; ".join(f"{part}: {why}" for part, why in run.skipped.items()))
-    return Fitted(run.parts, run.skipped, run.metrics, run.curves, run.truth, run.ndcg, run.routed, run.tops)
+    return Fitted(
+        run.parts, run.skipped, run.metrics, run.curves, run.truth, run.ndcg, run.routed, run.listed, run.tops
+    )
 
 
 class _Run:
@@ -171,6 +177,8 @@ class _Run:
         self.material, self.config, self.data = material, config, data
         self.watch, self.console = watch, console
         self.truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
+        self.lists = shown_truth(material)
+        self.list_tops: dict[Method, NDArray[np.int64]] = {}
         self.known = Known.of(material.training_events)
         self.parts = Parts()
         self.skipped: dict[str, str] = {}
@@ -178,7 +186,7 @@ class _Run:
         self.curves: dict[str, list[float]] = {}
         self.ndcg: dict[str, NDArray[np.float64]] = {}
         self.tops: dict[Method, NDArray[np.int64]] = {}
-        self.routed = np.zeros((0, config.evaluate.k), dtype=np.int64)
+        self.routed = self.listed = np.zeros((0, config.evaluate.k), dtype=np.int64)
 
     def attempt(self, part: str, train: Callable[[], None]) -> None:
         """Train a part; too few examples leave it out."""
@@ -203,6 +211,9 @@ class _Run:
         found = train_als(self.data.als, config, seed=seed, judge=judge, console=self.console)
         judge(found.model)
         self.tops[Method.ALS] = tops[id(found.model)]
+        self.list_tops[Method.ALS] = als_top(
+            found.model, self.material, self.known, self.lists, self.config.evaluate.k
+        )
         self.metrics |= found.metrics
         self.metrics |= {"als_regularization": found.trial.regularization, "als_alpha": found.trial.alpha}
         pairs = datasets.als_pairs(
@@ -243,12 +254,14 @@ class _Run:
         self.metrics["two_tower_best_epoch"] = float(found.best_epoch)
         self.parts = replace(self.parts, two_tower=found)
         model = two_tower_model(self.material, found)
-        self.tops[Method.TWO_TOWER] = two_tower_top(model, self.material, self.known, self.truth, k, encoded)
+        for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
+            tops[Method.TWO_TOWER] = two_tower_top(model, self.material, self.known, truth, k, encoded)
 
     def popular(self) -> None:
         model = count_popular(self.material, self.material.training_events)
         k = self.config.evaluate.k
-        self.tops[Method.POPULAR] = popular_top(model, self.material, self.truth, k)
+        for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
+            tops[Method.POPULAR] = popular_top(model, self.material, truth, k)
         everything = count_popular(self.material, self.material.events)
         if everything.overall.any():
             self.parts = replace(self.parts, popular=everything)
@@ -284,6 +297,8 @@ class _Run:
         self.parts = replace(self.parts, orders=orders)
         tops = {str(method): top for method, top in self.tops.items()}
         self.routed = routed_top(self.tops, orders, tiers, k)
+        list_tiers = tiers_of(use_case, self.known.counts(self.lists.subjects))
+        self.listed = routed_top(self.list_tops, orders, list_tiers, k)
         tops["routed"] = self.routed
         tops["random"] = random_top(self.truth, k, rng)
         for name, top in tops.items():

@@ -44,30 +44,37 @@ class Gate:
         return asdict(self)
 
 
-def retrieval_gate(
+def random_gate(
+    candidate: NDArray[np.float64], random: NDArray[np.float64], config: GateConfig, *, k: int
+) -> Gate:
+    """Ask that the candidate beat the random order: NDCG of the same validation subjects, (n,) each."""
+    name = f"retrieval_ndcg@{k}"
+    if len(candidate) < config.least_pairs:
+        note = f"only {len(candidate)} validation subjects, {config.least_pairs} are needed"
+        return Gate(name, _mean(candidate), 0.0, Verdict.SKIPPED, note)
+    passed = _mean(candidate) > _mean(random)
+    return Gate(name, _mean(candidate), _mean(random), _verdict(passed), "the random order's")
+
+
+def champion_gate(
+    name: str,
     candidate: NDArray[np.float64],
-    champion: NDArray[np.float64] | None,
-    random: NDArray[np.float64],
+    champion: NDArray[np.float64],
     config: GateConfig,
     rng: np.random.Generator,
 ) -> Gate:
-    """Compare NDCG on the same validation subjects, (n,) each.
+    """Compare with the champion on what was new to both, NDCG of the same subjects, (n,) each.
 
-    Without a champion the candidate has to beat the random order. With one it is refused when it is under
-    `least_ratio` of the champion's, and the difference's bootstrap interval (paired, 95 %) is all under zero:
-    a difference that chance explains refuses nobody.
+    The candidate is refused when it is under `least_ratio` of the champion's, and the difference's bootstrap
+    interval (paired, 95 %) is all under zero: a difference that chance explains refuses nobody.
     """
     if len(candidate) < config.least_pairs:
-        note = f"only {len(candidate)} validation subjects, {config.least_pairs} are needed"
-        return Gate("retrieval_ndcg@10", _mean(candidate), 0.0, Verdict.SKIPPED, note)
-    if champion is None:
-        passed = _mean(candidate) > _mean(random)
-        note = "random order; no champion to compare with on data new to it"
-        return Gate("retrieval_ndcg@10", _mean(candidate), _mean(random), _verdict(passed), note)
+        note = f"only {len(candidate)} subjects since the champion, {config.least_pairs} are needed"
+        return Gate(name, _mean(candidate), 0.0, Verdict.SKIPPED, note)
     threshold = config.least_ratio * _mean(champion)
-    note = f"{config.least_ratio:g} × champion's {_mean(champion):.4f}, same subjects"
+    note = f"{config.least_ratio:g} × champion's {_mean(champion):.4f}, same {len(candidate)} subjects"
     passed = _mean(candidate) >= threshold or _high(candidate - champion, rng) >= 0.0
-    return Gate("retrieval_ndcg@10", _mean(candidate), threshold, _verdict(passed), note)
+    return Gate(name, _mean(candidate), threshold, _verdict(passed), note)
 
 
 def ranker_gate(

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Interactions in order of time, in columns of equal length; entities as rows of `Material`."""
+    """Interactions in order of time, in columns of equal length; entities as rows of `Material`.
+
+    `listed` tells those that came from a list from the organic ones.
+    """
 
     subject: NDArray[np.int64]
     item: NDArray[np.int64]
@@ -38,6 +41,7 @@ class Events:
     time: NDArray[np.datetime64]
     weight: NDArray[np.float64]
     sequence: NDArray[np.int64]
+    listed: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -51,6 +55,7 @@ class Events:
             self.time[chosen],
             self.weight[chosen],
             self.sequence[chosen],
+            self.listed[chosen],
         )
 
     @property
@@ -126,17 +131,22 @@ class Material:
             found["event_time"].to_numpy(),
             found["weight"].to_numpy(),
             found["sequence"].to_numpy(),
+            found["session_id"].is_valid().to_numpy(),
         )
+
+    @property
+    def cut(self) -> int:
+        """Place of the first interaction of the validation part."""
+        return round(self.count * (1.0 - self.share))
 
     @property
     def training_events(self) -> Events:
         """The interactions before the validation part."""
-        return self.events.part(slice(0, round(self.count * (1.0 - self.share))))
+        return self.events.part(slice(0, self.cut))
 
     def truth(self, *, at_most: int, seed: int) -> Truth:
         """Return the pairs of positive weight in the validation part that are not in the training part."""
-        at = round(self.count * (1.0 - self.share))
-        held_out, known = self.events.part(slice(at, None)), self.events.part(slice(0, at))
+        held_out, known = self.events.part(slice(self.cut, None)), self.training_events
         good = held_out.positive
         return truth_of(
             (held_out.subject[good], held_out.item[good]),
@@ -147,11 +157,12 @@ class Material:
         )
 
     def newer(self, truth: Truth, watermark: int) -> Truth:
-        """Return the pairs of a truth that the store received after `watermark`, with their subjects.
+        """Return a truth's organic pairs that the store received after `watermark`, with their subjects.
 
-        A release whose snapshot had this watermark cannot have been trained on it.
+        A release whose snapshot had this watermark cannot have been trained on them, and no list of its own
+        has brought them about.
         """
-        late = self.events.sequence > watermark
+        late = (self.events.sequence > watermark) & ~self.events.listed
         events, shape = self.events, truth.relevant.shape
         row = np.full(len(self.subjects), -1)
         row[truth.subjects] = np.arange(len(truth))

@@ -17,11 +17,9 @@ from matchloop.release.manifest import verify
 from matchloop.rerank.scorer import Ranker, RankerSpec
 from matchloop.snapshot import read_snapshot
 from training_jobs.assemble import assemble
-from training_jobs.champion import champion_ndcg, champion_ranker, ranker_duel
-from training_jobs.datasets.ranker import split_by_time, take
-from training_jobs.evaluate import random_top
+from training_jobs.comparison import Tops, latest_ranker_gate, retrieval_gates
 from training_jobs.fit import DataSets, Stopwatch, build_datasets, fit
-from training_jobs.gates import Gate, Verdict, folder_gates, passed, ranker_gate, retrieval_gate
+from training_jobs.gates import Gate, Verdict, folder_gates, passed
 from training_jobs.material import Material
 from training_jobs.tracking import NoTracker, Tracker
 
@@ -155,7 +153,7 @@ class Retraining:
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
             self._write("skipped.json", found.skipped)
-            np.savez(self.folder / "validation.npz", routed=found.routed)
+            np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed)
             return assemble(
                 self.release_folder,
                 self.release,
@@ -238,37 +236,15 @@ class Retraining:
         rng = np.random.default_rng(self.config.seed)
         rival = champion is not None and champion.release != self.release
         folder = self._fetched(champion) if champion is not None and rival else None
-        gates = [self._ask_retrieval(folder, rng)]
-        if "ranker" in manifest.parts:
-            gates.append(self._ask_ranker(folder, rng))
-        return [*gates, *folder_gates(self.release_folder, self.use_case, self.config.gates)]
-
-    def _ask_retrieval(self, champion: Path | None, rng: np.random.Generator) -> Gate:
-        """Compare on the validation pairs, with a champion on those that came after its snapshot."""
-        settings, k = self.config.evaluate, self.config.evaluate.k
-        truth = self.material.truth(at_most=settings.subjects, seed=self.config.seed)
         with np.load(self.folder / "validation.npz") as kept:
-            routed = kept["routed"]
-        if champion is not None:
-            watermark = int(Manifest.read(champion).snapshot.watermark)
-            newer = self.material.newer(truth, watermark)
-            if len(newer) >= self.config.gates.least_pairs:
-                rows = np.searchsorted(truth.subjects, newer.subjects)
-                mine = newer.metrics(routed[rows], k)[f"ndcg@{k}"]
-                rival = champion_ndcg(champion, self.material, newer, self.config)
-                return retrieval_gate(mine, rival, rival, self.config.gates, rng)
-        ndcg, random = (truth.metrics(top, k)[f"ndcg@{k}"] for top in (routed, random_top(truth, k, rng)))
-        return retrieval_gate(ndcg, None, random, self.config.gates, rng)
-
-    def _ask_ranker(self, champion: Path | None, rng: np.random.Generator) -> Gate:
-        """Compare on the latest lists, with a champion on those served after it was made."""
-        _, latest = split_by_time(self.datasets().ranker, self.config.dataset.validation_share)
-        rival = champion_ranker(champion, self.use_case) if champion is not None else None
-        if champion is not None and rival is not None:
-            made = np.datetime64(Manifest.read(champion).created.replace(tzinfo=None), "us")
-            latest = take(latest, latest.serve_time > made)
-        mine, theirs = ranker_duel(Ranker.load(self.release_folder / "ranker", self.use_case), rival, latest)
-        return ranker_gate(mine, theirs, champion=rival is not None, config=self.config.gates, rng=rng)
+            tops = Tops(routed=kept["routed"], listed=kept["listed"])
+        gates = retrieval_gates(tops, folder, self.material, self.config, rng)
+        if "ranker" in manifest.parts:
+            ranker = Ranker.load(self.release_folder / "ranker", self.use_case)
+            gates.append(
+                latest_ranker_gate(ranker, folder, self.datasets().ranker, self.use_case, self.config, rng)
+            )
+        return [*gates, *folder_gates(self.release_folder, self.use_case, self.config.gates)]
 
     def _fetched(self, registered: RegisteredRelease) -> Path | None:
         """Return the champion's folder; None when it can't be used any more (another schema)."""

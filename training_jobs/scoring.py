@@ -11,7 +11,7 @@ import numpy as np
 
 from matchloop.retrieval.two_tower import history_vectors
 from matchloop.usecase import Method, Tier
-from training_jobs.evaluate.ranking import BLOCK, Truth, top_by_vectors, top_of_scores
+from training_jobs.evaluate.ranking import BLOCK, Truth, top_by_vectors
 from training_jobs.recipes.popular import segment_values
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def popular_top(model: PopularModel, material: Material, truth: Truth, k: int) -
             values = segment_values(material.use_case, material.subjects[subject])
             scores[line, rows[rows >= 0]] = model.scores(values)[rows >= 0]
         scores[scores <= 0.0] = -np.inf  # nobody ever reacted to it
-        top[at : at + BLOCK] = top_of_scores(scores, truth.seen[at : at + BLOCK], k)
+        top[at : at + BLOCK] = truth.best(scores, slice(at, at + BLOCK), k)
     return top
 
 

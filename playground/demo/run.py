@@ -231,13 +231,13 @@ class Demo:
 
 
 def _market(data: Path | None, seed: int) -> tuple[Market, str]:
-    use_cases = load_use_cases()
+    use_cases, now = load_use_cases(), datetime.now(UTC)
     if data is None:
-        market = Market.generated(use_cases, seed=seed, now=datetime.now(UTC)).only(BUILT_IN)
+        market = Market.generated(use_cases, seed=seed, now=now).only(BUILT_IN)
         name = "built-in market"
     else:
         dataset = read_dataset(data, use_cases)
-        market = Market.fitted(dataset, [use_case.id for use_case in dataset.use_cases], seed=seed)
+        market = Market.fitted(dataset, [use_case.id for use_case in dataset.use_cases], seed=seed, now=now)
         name = dataset.name
     counts = ", ".join(f"{len(entities):,} {kind}s" for kind, entities in market.entities.items())
     return market, f"{name}: {counts}; use cases {', '.join(market.use_cases)}; seed {seed}"

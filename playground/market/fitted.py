@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.sparse.linalg import svds
 
 from matchloop.entities import discrete_values
 from matchloop.errors import InvalidInput, Violation
+from playground.market.clicks import ClickModel
 from playground.market.direction import Calibration, Direction
 from playground.market.market import Market, MarketEvent
 
@@ -60,14 +61,17 @@ class Mixture:
         How good the item is today: what no history shows, the same for everybody.
     """
 
-    taste: float = 2.2
+    taste: float = 3.0
     profile: float = 0.1
-    popularity: float = 2.0
-    quality: float = 2.0
+    popularity: float = 1.2
+    quality: float = 1.0
 
 
-def fit(dataset: Dataset, use_case_ids: Sequence[str], *, seed: int) -> Market:
+def fit(dataset: Dataset, use_case_ids: Sequence[str], *, seed: int, now: datetime) -> Market:
     """Build the market of `Market.fitted`.
+
+    Its today is the data set's last day of history: all times are moved by the same span, so that the latest
+    event of the train part is a day old. What was recent then is recent now.
 
     Raises
     ------
@@ -91,15 +95,40 @@ def fit(dataset: Dataset, use_case_ids: Sequence[str], *, seed: int) -> Market:
         vectors = (turned[1], turned[0]) if turned else _factors(read, dataset, rng)
         factors[use_case.subject, use_case.item] = vectors
         directions[name] = _direction(read, dataset, vectors, rng)
-    past = _Past([dataset.interactions(name) for name in use_case_ids])
-    return Market(entities=dataset.entities, directions=directions, past=past.draw, seed=seed)
+    readings = [dataset.interactions(name) for name in use_case_ids]
+    moved = _span_to(now - timedelta(days=1), readings)
+    entities = {
+        kind: tuple(
+            replace(entity, create_time=min(entity.create_time + moved, now))
+            if entity.create_time
+            else entity
+            for entity in of_kind
+        )
+        for kind, of_kind in dataset.entities.items()
+    }
+    return Market(
+        entities=entities,
+        directions=directions,
+        past=_Past(readings, moved).draw,
+        seed=seed,
+        clicks=ClickModel(strong=0.7),
+    )
+
+
+def _span_to(last: datetime, readings: Sequence[Interactions]) -> timedelta:
+    """Return how far the events have to be moved for the latest of the train part to be at `last`."""
+    latest = [read.time[read.train].max() for read in readings if read.train.any()]
+    if not latest or any(np.isnat(time) for time in latest):
+        return timedelta()
+    return last - max(latest).astype(datetime).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """The train events of the data set, as history."""
+    """The train events of the data set, as history, moved in time by `moved`."""
 
     readings: Sequence[Interactions]
+    moved: timedelta
 
     def draw(self, _rng: np.random.Generator) -> list[MarketEvent]:
         begun = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,7 +139,7 @@ class _Past:
                 str(read.subject_id[row]),
                 str(read.item_id[row]),
                 str(read.event_type[row]),
-                read.time_at(row) or begun,
+                (read.time_at(row) or begun) + self.moved,
             )
             for read in self.readings
             for row in np.flatnonzero(read.train).tolist()

@@ -96,21 +96,23 @@ class Market:
         return generate(use_cases, seed=seed, now=now, sizes=sizes)
 
     @classmethod
-    def fitted(cls, dataset: Dataset, use_case_ids: Sequence[str], *, seed: int) -> Market:
+    def fitted(cls, dataset: Dataset, use_case_ids: Sequence[str], *, seed: int, now: datetime) -> Market:
         """Fit the hidden preference to a data set.
 
         Parameters
         ----------
         dataset
-            Its entities are the market's; its train events are the history.
+            Its entities are the market's; its train events are the history, moved in time to end now.
         use_case_ids
             One use case, or a forward and its reverse.
         seed
             Fixes what the data do not say.
+        now
+            Aware UTC; all that happened lies before it.
         """
         from playground.market.fitted import fit
 
-        return fit(dataset, use_case_ids, seed=seed)
+        return fit(dataset, use_case_ids, seed=seed, now=now)
 
     def only(self, use_case_ids: Sequence[str]) -> Market:
         """Return the market with these use cases alone: their kinds, their history.

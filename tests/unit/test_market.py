@@ -54,7 +54,7 @@ def fitted() -> Market:
         "startup_investor": Reading(USE_CASES["startup_investor"], "contact"),
     }
     data = Dataset("small", entities, events, readings, None, ())
-    return Market.fitted(data, ["investor_startup", "startup_investor"], seed=1)
+    return Market.fitted(data, ["investor_startup", "startup_investor"], seed=1, now=NOW)
 
 
 def test_the_market_follows_from_its_seed(market: Market) -> None:
@@ -193,7 +193,7 @@ def test_what_the_market_does_not_run_is_named(market: Market) -> None:
         market.direction("user_movie")
     data = Dataset("none", {}, _no_events(), {}, None, ())
     with pytest.raises(InvalidInput, match="no `x`"):
-        Market.fitted(data, ["x"], seed=0)
+        Market.fitted(data, ["x"], seed=0, now=NOW)
 
 
 def _no_events() -> Events:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from matchloop.usecase import Method, Tier
 from tests.unit.training_worlds import INVESTORS
 from training_jobs.config import GateConfig
-from training_jobs.evaluate import interval_of, metrics_at, random_top, top_by_vectors, truth_of
-from training_jobs.gates import Verdict, ranker_gate, retrieval_gate
+from training_jobs.evaluate import Truth, interval_of, metrics_at, random_top, top_by_vectors, truth_of
+from training_jobs.gates import Verdict, champion_gate, random_gate, ranker_gate
 from training_jobs.scoring import best_orders, filled, routed_top, tiers_of
 
 
@@ -87,24 +88,41 @@ def test_each_tier_gets_the_order_that_is_best_on_validation() -> None:
     assert orders[Tier.HOT] == INVESTORS.methods.hot
 
 
+@pytest.mark.parametrize(("candidate", "verdict"), [(0.50, Verdict.PASSED), (0.10, Verdict.REFUSED)])
+def test_a_candidate_must_beat_chance(candidate: float, verdict: Verdict) -> None:
+    noise = np.random.default_rng(1).normal(0.0, 0.05, 200)
+    gate = random_gate(candidate + noise, np.full(200, 0.2), GateConfig(), k=10)
+    assert (gate.name, gate.verdict) == ("retrieval_ndcg@10", verdict)
+
+
 @pytest.mark.parametrize(
-    ("candidate", "champion", "verdict"),
-    [
-        (0.50, None, Verdict.PASSED),
-        (0.10, None, Verdict.REFUSED),
-        (0.50, 0.51, Verdict.PASSED),
-        (0.30, 0.50, Verdict.REFUSED),
-    ],
+    ("candidate", "champion", "verdict"), [(0.50, 0.51, Verdict.PASSED), (0.30, 0.50, Verdict.REFUSED)]
 )
-def test_a_candidate_must_beat_chance_or_keep_up_with_the_champion(
-    candidate: float, champion: float | None, verdict: Verdict
+def test_a_candidate_must_keep_up_with_the_champion(
+    candidate: float, champion: float, verdict: Verdict
 ) -> None:
     rng = np.random.default_rng(1)
     noise = rng.normal(0.0, 0.05, 200)
-    rival = None if champion is None else champion + noise
-    gate = retrieval_gate(candidate + noise, rival, np.full(200, 0.2), GateConfig(), rng)
-
+    gate = champion_gate("shown_ndcg@10", candidate + noise, champion + noise, GateConfig(), rng)
     assert gate.verdict is verdict
+
+
+def test_lists_are_judged_among_what_they_showed() -> None:
+    def pairs(values: list[list[float]]) -> sparse.csr_matrix:
+        return sparse.csr_matrix(np.array(values, dtype=np.float32))
+
+    truth = Truth(
+        subjects=np.array([0, 1]),
+        relevant=pairs([[0, 2.0, 0, 1.0], [0, 0, 1.0, 0]]),
+        seen=pairs([[0, 0, 0, 0], [0, 0, 0, 0]]),
+        shown=pairs([[0, 1, 1, 1], [1, 0, 1, 0]]),
+    )
+    scores = np.array([[9.0, 1.0, 3.0, 2.0], [0.5, 9.0, 1.0, 9.0]], dtype=np.float32)
+    top = truth.best(scores, slice(0, 2), 3)
+    np.testing.assert_array_equal(top, [[2, 3, 1], [2, 0, -1]])
+    discount = 1.0 / np.log2([2.0, 3.0, 4.0])
+    first = (discount[1] * 1.0 + discount[2] * 2.0) / (discount[0] * 2.0 + discount[1] * 1.0)
+    np.testing.assert_allclose(truth.weighted_ndcg(top, 3), [first, 1.0], rtol=1e-6)
 
 
 def test_what_chance_explains_refuses_nobody() -> None:

@@ -1,4 +1,4 @@
-"""Full ranking: every item of the catalogue, less what the subject is known to have reacted to."""
+"""Rankings judged by reactions: over the whole catalogue, or over the lists that were shown."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ class Truth:
     subjects
         int64 (n,): rows of the subjects.
     relevant, seen
-        CSR (n, m): held-out relevant pairs, and pairs known before, which are not candidates.
+        CSR (n, m): held-out relevant pairs with their gains; pairs known before, no candidates.
+    shown
+        CSR (n, m): the only pairs that are candidates; None: all.
     """
 
     subjects: NDArray[np.int64]
     relevant: Any
     seen: Any
+    shown: Any | None = None
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -45,6 +48,40 @@ class Truth:
         keys = np.sort(start * width + self.relevant.indices)
         hit = np.isin(row * width + item, keys) & (item >= 0)
         return hit.reshape(top.shape)
+
+    def best(self, scores: NDArray[np.float32], at: slice, k: int) -> NDArray[np.int64]:
+        """Return the k best candidates of the subjects `at`, by scores (b, m), as rows of items.
+
+        Returns
+        -------
+        int64 (b, k)
+            Best first; -1 where no candidate is left.
+        """
+        if self.shown is not None:
+            part = self.shown[at]
+            rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+            only = np.full_like(scores, -np.inf)
+            only[rows, part.indices] = scores[rows, part.indices]
+            scores = only
+        return top_of_scores(scores, self.seen[at], k)
+
+    def weighted_ndcg(self, top: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+        """Return each subject's NDCG@k, (n,), with the pairs' own gains, for its items in `top`."""
+        discount = 1.0 / np.log2(np.arange(2, k + 2))
+        found = np.zeros((len(self), k))
+        row = np.repeat(np.arange(len(self)), top[:, :k].shape[1])
+        item = top[:, :k].reshape(-1)
+        there = item >= 0
+        gains = np.zeros(len(item))
+        gains[there] = np.asarray(self.relevant[row[there], item[there]]).reshape(-1)
+        found[:, : top[:, :k].shape[1]] = gains.reshape(top[:, :k].shape)
+        ideal = np.zeros(len(self))
+        for line in range(len(self)):
+            own = np.sort(self.relevant.data[self.relevant.indptr[line] : self.relevant.indptr[line + 1]])
+            best = own[::-1][:k]
+            ideal[line] = best @ discount[: len(best)]
+        ndcg: NDArray[np.float64] = (found @ discount) / np.maximum(ideal, 1e-12)
+        return ndcg
 
     def metrics(self, top: NDArray[np.int64], k: int) -> dict[str, NDArray[np.float64]]:
         """Return each subject's metrics of `metrics_at` for its items in `top` (n, k), best first."""
@@ -99,7 +136,7 @@ def top_by_vectors(
     top = np.full((len(subjects), k), -1, dtype=np.int64)
     for at in range(0, len(subjects), BLOCK):
         part = slice(at, at + BLOCK)
-        top[part] = top_of_scores(subjects[part] @ items.T, truth.seen[part], k)
+        top[part] = truth.best(subjects[part] @ items.T, part, k)
     top[~subjects.any(axis=1)] = -1
     return top
 
@@ -123,7 +160,6 @@ def random_top(truth: Truth, k: int, rng: np.random.Generator) -> NDArray[np.int
     top = np.full((len(truth), k), -1, dtype=np.int64)
     for at in range(0, len(truth), BLOCK):
         part = slice(at, at + BLOCK)
-        seen = truth.seen[part]
-        scores = rng.random(seen.shape, dtype=np.float32)
-        top[part] = top_of_scores(scores, seen, k)
+        scores = rng.random(truth.seen[part].shape, dtype=np.float32)
+        top[part] = truth.best(scores, part, k)
     return top

@@ -1,0 +1,97 @@
+"""What the gates compare: the candidate with chance and with the champion, on data new to both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matchloop.release import Manifest
+from training_jobs.champion import champion_ranker, champion_top, ranker_duel
+from training_jobs.datasets.ranker import split_by_time, take
+from training_jobs.evaluate import random_top
+from training_jobs.gates import Gate, champion_gate, random_gate, ranker_gate
+from training_jobs.lists import shown_truth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from matchloop.rerank.scorer import Ranker
+    from matchloop.usecase import UseCase
+    from training_jobs.config import TrainingConfig
+    from training_jobs.datasets import RankerDataset
+    from training_jobs.material import Material
+
+
+@dataclass(frozen=True, slots=True)
+class Tops:
+    """What the candidate gives: rows of items, best first, int64 (subjects, k).
+
+    Parameters
+    ----------
+    routed
+        For the subjects of `Material.truth`, over the whole catalogue.
+    listed
+        For the subjects of `shown_truth`, over what they were shown.
+    """
+
+    routed: NDArray[np.int64]
+    listed: NDArray[np.int64]
+
+
+def retrieval_gates(
+    tops: Tops,
+    champion: Path | None,
+    material: Material,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+) -> list[Gate]:
+    """Compare with chance on the validation pairs, and with a champion on what came after its snapshot.
+
+    What its own lists brought about speaks for the champion, so those are compared list by list.
+
+    Parameters
+    ----------
+    champion
+        Its release's folder; None: there is none to compare with.
+    """
+    k = config.evaluate.k
+    truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
+    ndcg, random = (truth.metrics(top, k)[f"ndcg@{k}"] for top in (tops.routed, random_top(truth, k, rng)))
+    gates = [random_gate(ndcg, random, config.gates, k=k)]
+    if champion is None:
+        return gates
+    watermark = int(Manifest.read(champion).snapshot.watermark)
+    for name, whole, newer, mine in (
+        (f"organic_ndcg@{k}", truth, material.newer(truth, watermark), tops.routed),
+        (f"shown_ndcg@{k}", shown_truth(material), shown_truth(material, after=watermark), tops.listed),
+    ):
+        own = mine[np.searchsorted(whole.subjects, newer.subjects)]
+        theirs = champion_top(champion, material, newer, config) if len(newer) else own
+        gates.append(
+            champion_gate(
+                name, newer.weighted_ndcg(own, k), newer.weighted_ndcg(theirs, k), config.gates, rng
+            )
+        )
+    return gates
+
+
+def latest_ranker_gate(
+    ranker: Ranker,
+    champion: Path | None,
+    examples: RankerDataset,
+    use_case: UseCase,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+) -> Gate:
+    """Compare rankers on the latest lists, with a champion's on those served after it was made."""
+    _, latest = split_by_time(examples, config.dataset.validation_share)
+    rival = champion_ranker(champion, use_case) if champion is not None else None
+    if champion is not None and rival is not None:
+        made = np.datetime64(Manifest.read(champion).created.replace(tzinfo=None), "us")
+        latest = take(latest, latest.serve_time > made)
+    mine, theirs = ranker_duel(ranker, rival, latest)
+    return ranker_gate(mine, theirs, champion=rival is not None, config=config.gates, rng=rng)
