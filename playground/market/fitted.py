@@ -120,7 +120,8 @@ def _span_to(last: datetime, readings: Sequence[Interactions]) -> timedelta:
     latest = [read.time[read.train].max() for read in readings if read.train.any()]
     if not latest or any(np.isnat(time) for time in latest):
         return timedelta()
-    return last - max(latest).astype(datetime).replace(tzinfo=UTC)
+    newest: datetime = max(latest).astype(datetime)
+    return last - newest.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
