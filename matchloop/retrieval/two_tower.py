@@ -8,12 +8,14 @@ import numpy as np
 import onnxruntime
 
 from matchloop.errors import InvalidInput, ReleaseRefused
+from matchloop.features.examples import entities_from_json, example_entities, features_to_json
+from matchloop.release.golden import GoldenCase
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
 from matchloop.retrieval.scored import Hit
 from matchloop.retrieval.vector_index import VectorIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -140,6 +142,36 @@ class TwoTowerModel:
     ) -> list[Hit]:
         """Return the `k` items nearest to a subject's vector, by cosine; see `VectorIndex.search`."""
         return self.index.search(vector, k, exclude=exclude, allow=allow)
+
+    def answer(self, inputs: Mapping[str, Any]) -> Mapping[str, NDArray[np.float32]]:
+        """Answer a golden request.
+
+        Parameters
+        ----------
+        inputs
+            ``items`` and ``subjects``: features as `features_to_json` gives them; ``history``: per subject,
+            the (position in ``items``, event weight) pairs of what it reacted to.
+
+        Returns
+        -------
+        mapping
+            ``items`` and ``subjects``, their unit vectors, shape (n, width).
+        """
+        items, subjects = entities_from_json(inputs["items"]), entities_from_json(inputs["subjects"])
+        history = [[(items[at], float(weight)) for at, weight in events] for events in inputs["history"]]
+        return {"items": self.embed_items(items), "subjects": self.embed_subjects(subjects, history)}
+
+    def golden_case(self, rng: np.random.Generator, rows: int = 16) -> GoldenCase:
+        """Return a golden request about `rows` made-up items and subjects, with this model's answers."""
+        inputs = {
+            "items": [features_to_json(each) for each in example_entities(self.item_encoder, rows, rng)],
+            "subjects": [
+                features_to_json(each) for each in example_entities(self.subject_encoder, rows, rng)
+            ],
+            "history": [[[at, 1.0], [(at + 1) % rows, 2.5]] for at in range(rows)],
+        }
+        outputs = {name: values.tolist() for name, values in self.answer(inputs).items()}
+        return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
         """Write the part as it was built: networks, settings, item ids and vectors; not the encoders."""
