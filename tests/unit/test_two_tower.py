@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from matchloop.entities import (
@@ -25,6 +28,7 @@ from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.features.examples import entities_from_json
 from matchloop.release import GoldenCase
+from matchloop.retrieval.encoded import EncodedItems
 from matchloop.retrieval.two_tower import TwoTowerModel, history_vectors
 from matchloop.testing.worlds import checkerboard
 from matchloop.usecase import FeatureType
@@ -93,6 +97,30 @@ def test_a_subject_with_only_history_is_answered_from_it() -> None:
     assert np.allclose(vector[1], built.embed_subjects([nobody])[0])
     with pytest.raises(InvalidInput):
         built.embed_subjects([nobody], [white, white])
+
+
+def test_encoded_items_are_kept_while_they_are_the_same_and_there_is_room() -> None:
+    _, encoder = encoders()
+    asked: list[str] = []
+    encode = encoder.encode
+
+    def recording(entities: Sequence[Entity]) -> NDArray[np.float32]:
+        asked.extend(entity.key.id for entity in entities)
+        return encode(entities)
+
+    encoder.encode = recording  # type: ignore[method-assign]
+    kept = EncodedItems(encoder, most_bytes=4 * encoder.width * 2)
+    black, white = WORLD.items[:2]
+    for _ in range(2):
+        np.testing.assert_array_equal(kept.rows([white, black, white]), encode([white, black, white]))
+    assert asked == ["i1", "i0", "i1"]
+    changed = replace(black, features=white.features)
+    np.testing.assert_array_equal(kept.rows([changed]), encode([white]))
+    kept.rows([WORLD.items[2]])
+    assert len(kept) == 2
+    kept.rows([white, changed])
+    assert asked[3:] == ["i0", "i2", "i1"]
+    assert kept.rows([]).shape == (0, encoder.width)
 
 
 def test_items_come_and_go_without_training() -> None:
