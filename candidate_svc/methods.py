@@ -84,27 +84,20 @@ class Content:
         profile = self.profile(query)
         if not profile.has_signal:
             return SkipReason.NO_SIGNAL
-        found = self._index.search(profile, k, allow=query.may_show)
-        query.notes.hits.update((hit.item, hit) for hit in found)
-        return [Hit(hit.item, hit.score) for hit in found]
+        return self._index.search(profile, k, allow=query.may_show)
 
     def explain(self, query: Query, items: Sequence[EntityId]) -> Mapping[EntityId, tuple[Contribution, ...]]:
         """Return how much each field added to the content score of these items, the most first."""
         profile = self.profile(query)
-        hits = query.notes.hits
-        wanted = {item for item in items if item not in hits}
-        if wanted:
-            others = [id_ for id_ in query.rows.ids(query.count) if id_ not in wanted]
-            hits.update((hit.item, hit) for hit in self._index.search(profile, len(wanted), exclude=others))
-        return {item: contributions_of(hits[item], profile, query) for item in items if item in hits}
+        hits = self._index.explain(profile, items)
+        return {hit.item: contributions_of(hit, profile, query) for hit in hits}
 
     def similar(self, query: Query, item: EntityId, k: int) -> Sequence[Hit]:
         """Return items like `item`, best first, without itself; none when it is not indexed."""
         profile = self._index.profile_like(item)
         if profile is None:
             return []
-        found = self._index.search(profile, k, exclude=[item], allow=query.may_show)
-        return [Hit(hit.item, hit.score) for hit in found]
+        return self._index.search(profile, k, exclude=[item], allow=query.may_show)
 
 
 class Als:

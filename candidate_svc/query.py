@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from candidate_svc.released import Models
     from candidate_svc.rows import ItemRows
     from matchloop.entities import EntityId
-    from matchloop.retrieval.content import ContentHit
     from matchloop.retrieval.profile import ContentProfile, SubjectEvent
 
 
@@ -31,7 +30,6 @@ class ContentNotes:
     """What content retrieval found out during one request, so that it is found out once."""
 
     profile: ContentProfile | None = None
-    hits: dict[EntityId, ContentHit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,7 @@ def embed_each(items: Sequence[Entity], upsert: Callable[[Sequence[Entity]], Non
             _log.warning("item cannot be indexed", index=what, item_id=items[0].key.id, fault=error.message)
 
 
-def answers(models: Models) -> Mapping[str, Answerer]:  # noqa: ARG001
-    """Return what answers golden requests, by part name: none, `ReleaseLoader.load` asks every part once."""
-    return {}
+def answers(models: Models) -> Mapping[str, Answerer]:
+    """Return what answers golden requests, by part name; for `ReleaseSlot`. Popular counts have none."""
+    parts: dict[str, AlsModel | TwoTowerModel | None] = {ALS: models.als, TWO_TOWER: models.two_tower}
+    return {name: part.answer for name, part in parts.items() if part is not None}

@@ -229,7 +229,7 @@ class Retriever:
             views=self._counts.views(rows),
             interactions=self._counts.interactions(rows),
             popularity_maximum=self._counts.maximum,
-            values=[self._rows.discrete(row) for row in rows.tolist()],
+            values=[self._rows.shares(row) for row in rows.tolist()],
             profile=self._value_profile(query),
         )
         return item_features(self._feature_names, facts)
@@ -242,5 +242,5 @@ class Retriever:
             if row is not None:
                 age = max((query.now - event.time).total_seconds() / SECONDS_A_DAY, 0.0)
                 weight = events[event.event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
-                reactions.append((self._rows.discrete(row), weight))
+                reactions.append((self._rows.shares(row), weight))
         return ValueProfile.of(reactions)

@@ -8,18 +8,21 @@ holds the smaller one sees values a moment old.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
-from matchloop.rerank.features import discrete_features
+from matchloop.rerank.features import discrete_features, value_shares
 from matchloop.usecase import FeatureType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import DTypeLike, NDArray
+
+    from matchloop.rerank.features import ValueShares
 
 FIRST_CAPACITY = 1024
 
@@ -83,6 +86,15 @@ class Postings:
         return np.empty(0, dtype=np.int32) if rows is None else rows[rows < count]
 
 
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """What was worked out of an entity."""
+
+    entity: Entity
+    discrete: Mapping[str, tuple[str, ...]]
+    shares: ValueShares
+
+
 class ItemRows:
     """The items of one kind.
 
@@ -100,7 +112,7 @@ class ItemRows:
         self._count = 0
         self._row_of: dict[str, int] = {}
         self._entities: list[Entity] = []
-        self._discrete: list[Mapping[str, tuple[str, ...]] | None] = []
+        self._values: list[_Values | None] = []
         self._active = Column(np.bool_, fill=False)
         self._create_time = Column(np.float64, fill=np.nan)
         self._numbers = {
@@ -136,9 +148,17 @@ class ItemRows:
 
     def discrete(self, row: int) -> Mapping[str, tuple[str, ...]]:
         """Return the categorical and multi values of a row by feature name; remembered once asked for."""
-        found = self._discrete[row]
-        if found is None:
-            found = self._discrete[row] = discrete_features(self._entities[row])
+        return self._values_of(row).discrete
+
+    def shares(self, row: int) -> ValueShares:
+        """Return the values of `discrete` as ranking features weigh them; remembered once asked for."""
+        return self._values_of(row).shares
+
+    def _values_of(self, row: int) -> _Values:
+        entity, found = self._entities[row], self._values[row]
+        if found is None or found.entity is not entity:
+            discrete = discrete_features(entity)
+            found = self._values[row] = _Values(entity, discrete, value_shares(discrete))
         return found
 
     def find(self, item_id: str) -> Entity | None:
@@ -167,7 +187,7 @@ class ItemRows:
         row = self._row_of.get(item_id)
         if row is None:
             row = len(self._entities)
-            self._discrete.append(None)
+            self._values.append(None)
             self._entities.append(Entity(EntityKey(self.kind, item_id), active=False))
             self._row_of[item_id] = row
             self._active.set(row, value=False)
@@ -211,12 +231,11 @@ class ItemRows:
             value = entity.features.get(name)
             column.set(row, value.value if isinstance(value, Numeric) else np.nan)
         if row == len(self._entities):
-            self._discrete.append(None)
+            self._values.append(None)
             self._entities.append(entity)
             self._row_of[entity.key.id] = row
         else:
             self._entities[row] = entity
-            self._discrete[row] = discrete_features(entity)
 
     def ids(self, count: int) -> list[EntityId]:
         """Return the ids of the first `count` rows, inactive ones too."""

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from matchloop.entities import Categorical, Entity, EntityId, Multi, discrete_values
 from matchloop.features import EntityEncoder, HashingEmbedder
-from matchloop.release import Manifest, SnapshotReference, write_golden
+from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
 from matchloop.retrieval.als import AlsModel
 from matchloop.retrieval.popular import PopularModel
 from matchloop.retrieval.two_tower import TwoTowerModel
@@ -107,18 +107,31 @@ def write_release(
 ) -> Path:
     """Write a release over `items` (each with a category) and return its folder."""
     folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    golden: dict[str, GoldenCase] = {}
     if "als" in parts:
-        als(items, {"trained": "games"}).save(folder / "als")
+        factors = als(items, {"trained": "games"})
+        factors.save(folder / "als")
+        golden["als"] = factors.golden_case(rng)
     if "two_tower" in parts:
         model = two_tower(items)
         model.subject_encoder.save(folder / "encoder" / "subject.json")
         model.item_encoder.save(folder / "encoder" / "item.json")
         model.save(folder / "two_tower")
+        golden["two_tower"] = model.golden_case(rng)
     if "popular" in parts:
         popular(items).save(folder / "popular")
     if orders is not None:
         (folder / "routing.json").write_text(json.dumps(orders), encoding="utf-8")
-    write_golden(folder, {})
+    write_golden(folder, golden)
+    write_manifest(folder, release=release, created=created, parts=parts)
+    return folder
+
+
+def write_manifest(
+    folder: Path, *, release: str, created: datetime = NOW, parts: Sequence[str] = PARTS
+) -> None:
+    """Write a release's manifest; again, to make a change look meant."""
     Manifest.write(
         folder,
         release=release,
@@ -128,4 +141,3 @@ def write_release(
         parts=list(parts),
         metrics={"ndcg_at_10": 0.5},
     )
-    return folder

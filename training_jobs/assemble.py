@@ -69,21 +69,23 @@ def assemble(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     use_case = material.use_case
+    rng = np.random.default_rng(seed)
+    golden: dict[str, GoldenCase] = {}
     if parts.als is not None:
         parts.als.save(unfinished / "als")
+        golden["als"] = parts.als.golden_case(rng)
     if parts.two_tower is not None:
         encoders = unfinished / "encoder"
         material.encoded.subject_encoder.save(encoders / "subject.json")
         material.encoded.item_encoder.save(encoders / "item.json")
-        two_tower_model(material, parts.two_tower).save(unfinished / "two_tower")
+        towers = two_tower_model(material, parts.two_tower)
+        towers.save(unfinished / "two_tower")
+        golden["two_tower"] = towers.golden_case(rng)
     if parts.popular is not None:
         parts.popular.save(unfinished / "popular")
-    golden: dict[str, GoldenCase] = {}
     if parts.ranker is not None:
         parts.ranker.write(unfinished / "ranker", use_case)
-        golden["ranker"] = Ranker.load(unfinished / "ranker", use_case).golden_case(
-            np.random.default_rng(seed)
-        )
+        golden["ranker"] = Ranker.load(unfinished / "ranker", use_case).golden_case(rng)
     write_golden(unfinished, golden)
     if parts.orders is not None:
         orders = {tier.value: [method.value for method in order] for tier, order in parts.orders.items()}

@@ -6,6 +6,7 @@ depend on the other candidates, or on what was placed before: `matchloop.rerank.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,6 +31,11 @@ DiscreteValues = Mapping[str, Sequence[str]]
 """The discrete values of one item by feature name."""
 
 
+ValueShares = Sequence[tuple[str, tuple[str, ...], float]]
+"""One item's discrete values, ready to be weighed: by feature, in the order of their names, the distinct
+values, sorted, and the share of each, 1/√count. Of `value_shares`; worth keeping with the item."""
+
+
 class Scope(StrEnum):
     """What a ranking feature depends on."""
 
@@ -41,6 +47,12 @@ def discrete_features(item: Entity) -> dict[str, tuple[str, ...]]:
     """Return an item's categorical and multi values by feature name; features without values are left out."""
     found = {name: discrete_values(value) for name, value in item.features.items()}
     return {name: values for name, values in found.items() if values}
+
+
+def value_shares(values: DiscreteValues) -> ValueShares:
+    """Return an item's values ready to be weighed; features without values are left out."""
+    distinct = ((name, tuple(sorted(set(values[name])))) for name in sorted(values))
+    return tuple((name, held, 1.0 / math.sqrt(len(held))) for name, held in distinct if held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ class ValueProfile:
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, reactions: Iterable[tuple[DiscreteValues, float]]) -> ValueProfile:
+    def of(cls, reactions: Iterable[tuple[ValueShares, float]]) -> ValueProfile:
         """Build the profile from (the item's values, the reaction's weight) pairs, in any order.
 
         The weight is the event's, decayed as the caller sees fit; a dislike's is negative. An item's
@@ -65,16 +77,19 @@ class ValueProfile:
         not drown the others.
         """
         sums: dict[str, dict[str, float]] = {}
-        for values, weight in reactions:
-            for name, present in values.items():
-                bucket = sums.setdefault(name, {})
-                for value in set(present):
-                    bucket[value] = bucket.get(value, 0.0) + weight / len(set(present)) ** 0.5
+        for shares, weight in reactions:
+            for name, values, share in shares:
+                bucket = sums.get(name)
+                if bucket is None:
+                    bucket = sums[name] = {}
+                each = weight * share
+                for value in values:
+                    bucket[value] = bucket.get(value, 0.0) + each
         weights = {}
-        for name, bucket in sums.items():
-            length = sum(weight * weight for weight in bucket.values()) ** 0.5
+        for name in sorted(sums):
+            length = math.sqrt(sum([weight * weight for weight in sums[name].values()]))
             if length > 0.0:
-                weights[name] = {value: weight / length for value, weight in bucket.items()}
+                weights[name] = {value: weight / length for value, weight in sums[name].items()}
         return cls(weights)
 
 
@@ -91,7 +106,7 @@ class ItemFacts:
     popularity_maximum
         Largest `popularity_count` of the catalogue.
     values
-        n mappings, each item's discrete values by feature name.
+        n items' discrete values, each of `value_shares`.
     profile
         What the subject reacted to before this request.
     """
@@ -100,7 +115,7 @@ class ItemFacts:
     views: NDArray[np.float64]
     interactions: NDArray[np.float64]
     popularity_maximum: float
-    values: Sequence[DiscreteValues]
+    values: Sequence[ValueShares]
     profile: ValueProfile = ValueProfile()
 
 
@@ -126,7 +141,7 @@ def popularity(views: ArrayLike, interactions: ArrayLike, maximum: float) -> NDA
     return np.asarray(np.clip(share, 0.0, 1.0), dtype=np.float32)
 
 
-def subject_affinity(profile: ValueProfile, items: Sequence[DiscreteValues]) -> NDArray[np.float32]:
+def subject_affinity(profile: ValueProfile, items: Sequence[ValueShares]) -> NDArray[np.float32]:
     """Return how well each item's values fit what the subject reacted to.
 
     Per feature of the profile: cosine between the profile's weights and the item's values (0 where the
@@ -136,17 +151,18 @@ def subject_affinity(profile: ValueProfile, items: Sequence[DiscreteValues]) -> 
     -------
     (n,) float32 in [0, 1]; all 0 for an empty profile.
     """
-    result = np.zeros(len(items), dtype=np.float32)
     if not profile.weights:
-        return result
-    for row, values in enumerate(items):
+        return np.zeros(len(items), dtype=np.float32)
+    by_feature, features = profile.weights, len(profile.weights)
+    result = []
+    for shares in items:
         total = 0.0
-        for name, weights in profile.weights.items():
-            present = set(values.get(name, ()))
-            if present:
-                total += sum(weights.get(value, 0.0) for value in sorted(present)) / len(present) ** 0.5
-        result[row] = total / len(profile.weights)
-    return np.clip(result, 0.0, 1.0)
+        for name, values, share in shares:
+            weights = by_feature.get(name)
+            if weights is not None:
+                total += share * sum([weights.get(value, 0.0) for value in values])
+        result.append(total / features)
+    return np.clip(np.asarray(result, dtype=np.float32), 0.0, 1.0)
 
 
 def min_max(scores: ArrayLike) -> NDArray[np.float32]:

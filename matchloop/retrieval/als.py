@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from matchloop.errors import InvalidInput
+from matchloop.release.golden import GoldenCase
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
 from matchloop.retrieval.scored import Hit, Scored, best_allowed, rows_of, top_k
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -162,6 +163,46 @@ class AlsModel:
             return []
         rows = self.item_rows(exclude)
         return best_allowed(self.scores(vector), k, self.item_ids, exclude=rows, allow=allow)
+
+    def answer(self, inputs: Mapping[str, Any]) -> Mapping[str, NDArray[np.float32]]:
+        """Answer a golden request.
+
+        Parameters
+        ----------
+        inputs
+            ``items`` (n ids) with ``weights`` (n,), and ``subjects`` (m ids), all trained on.
+
+        Returns
+        -------
+        mapping
+            ``folded`` (n,): preferences for the items of a subject folded in from them; ``trained`` (m × n,):
+            those of the subjects, one after the other.
+
+        Raises
+        ------
+        InvalidInput
+            If the model does not hold an item or a subject.
+        """
+        items, subjects = inputs["items"], inputs["subjects"]
+        missing = [id_ for id_ in items if id_ not in self._item_row]
+        missing += [id_ for id_ in subjects if id_ not in self._subject_row]
+        if missing:
+            raise InvalidInput(f"no factors of {', '.join(missing)}")
+        rows = self.item_rows(items)
+        vector = self.fold_in(rows, np.asarray(inputs["weights"], dtype=np.float64))
+        trained = self.subject_factors[rows_of(subjects, self._subject_row)] @ self.item_factors[rows].T
+        return {"folded": self.item_factors[rows] @ vector, "trained": trained.ravel()}
+
+    def golden_case(self, rng: np.random.Generator, rows: int = 16) -> GoldenCase:
+        """Return a golden request about at most `rows` items and subjects, with this model's answers."""
+        items, subjects = (
+            [ids[row] for row in rng.choice(len(ids), min(rows, len(ids)), replace=False).tolist()]
+            for ids in (self.item_ids, self.subject_ids)
+        )
+        weights = rng.uniform(0.5, 3.5, len(items)).round(3).tolist()
+        inputs = {"items": items, "weights": weights, "subjects": subjects}
+        outputs = {name: values.tolist() for name, values in self.answer(inputs).items()}
+        return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
         """Write the part: als.json, item_ids.json, subject_ids.json and both factor arrays."""

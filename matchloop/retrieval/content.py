@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.errors import InvalidInput
-from matchloop.retrieval.postings import Posting
+from matchloop.retrieval.content_rows import ContentRows
 from matchloop.retrieval.profile import (
     HALF_LIFE_DAYS,
     ContentProfile,
@@ -18,7 +19,7 @@ from matchloop.retrieval.profile import (
     content_of,
     field_weights,
 )
-from matchloop.retrieval.scored import Hit, best_allowed, rows_of
+from matchloop.retrieval.scored import best_allowed, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matchloop.entities import Entity, EntityId
     from matchloop.features.text import TextEmbedder
     from matchloop.retrieval.profile import SubjectEvent
+    from matchloop.retrieval.scored import Hit
     from matchloop.usecase import UseCase
 
 EMBEDDING = "embedding"
@@ -42,7 +44,7 @@ class ContentHit:
     Parameters
     ----------
     item, score
-        The score is in (0, 1].
+        The score is at most 1; 0 or less for an item that `ContentIndex.search` would leave out.
     contributions
         How much each item feature, and ``embedding``, added to the score or took from it; features that did
         neither are left out. They sum to the score.
@@ -75,23 +77,17 @@ class ContentIndex:
         self._embedder = embedder
         self._fields = field_weights(use_case)
         self._lock = Lock()
-        self._row: dict[EntityId, int] = {}
-        self._ids: list[EntityId | None] = []  # None: a free row
-        self._contents: list[ItemContent | None] = []
-        self._free: list[int] = []
-        self._vectors = np.zeros((0, use_case.embedding_width), dtype=np.float32)
-        self._postings: dict[tuple[str, str], Posting] = {}
+        self._rows = ContentRows(use_case.embedding_width)
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._rows.row)
 
     def __contains__(self, item: object) -> bool:
-        return item in self._row
+        return item in self._rows.row
 
     def content(self, item: EntityId) -> ItemContent | None:
         """Return what is known of an item; None if it is not there."""
-        row = self._row.get(item)
-        return None if row is None else self._contents[row]
+        return self._rows.content(item)
 
     def upsert(self, items: Sequence[Entity]) -> None:
         """Add items, replacing those that are there; the last wins if an id stands twice.
@@ -105,17 +101,13 @@ class ContentIndex:
         contents = content_of(items, self._fields, self._embedder, width)
         with self._lock:
             for item, content in zip(items, contents, strict=True):
-                self._put(item.key.id, content)
+                self._rows.put(item.key.id, content)
 
     def remove(self, ids: Collection[EntityId]) -> None:
         """Remove items; ids that are not there are ignored."""
         with self._lock:
             for id_ in ids:
-                row = self._row.pop(id_, None)
-                if row is not None:
-                    self._clear(row)
-                    self._ids[row] = None
-                    self._free.append(row)
+                self._rows.remove(id_)
 
     def profile(
         self,
@@ -144,7 +136,7 @@ class ContentIndex:
         if content is None:
             return None
         weights = {
-            field: dict.fromkeys(values, 1.0 / float(np.sqrt(len(values))))
+            field: dict.fromkeys(values, 1.0 / math.sqrt(len(values)))
             for field, values in content.values.items()
         }
         return ContentProfile(weights, content.vector)
@@ -156,7 +148,7 @@ class ContentIndex:
         *,
         exclude: Collection[EntityId] = (),
         allow: Callable[[EntityId], bool] | None = None,
-    ) -> list[ContentHit]:
+    ) -> list[Hit]:
         """Return the `k` items that fit best, best first; items that do not fit at all are left out.
 
         Parameters
@@ -172,8 +164,8 @@ class ContentIndex:
 
         Returns
         -------
-        list of ContentHit
-            Equal scores in an order that holds until the next change.
+        list of Hit
+            Scores in (0, 1]. Equal scores in an order that holds until the next change.
 
         Raises
         ------
@@ -185,9 +177,27 @@ class ContentIndex:
             share = self._embedding_share(profile, wanted)
             scores = self._scores(profile, wanted, share)
             scores[scores <= 0.0] = -np.inf
-            rows = rows_of(exclude, self._row)
-            hits = best_allowed(scores, k, self._ids, exclude=rows, allow=allow)  # type: ignore[arg-type]
-            return [self._explained(hit, profile, wanted, share) for hit in hits]
+            rows = rows_of(exclude, self._rows.row)
+            return best_allowed(scores, k, self._rows.ids, exclude=rows, allow=allow)  # type: ignore[arg-type]
+
+    def explain(self, profile: ContentProfile, items: Sequence[EntityId]) -> list[ContentHit]:
+        """Say what the score of these items is made of, in the order given; unknown ones are left out.
+
+        Costs what these items cost, however many there are in the index.
+
+        Raises
+        ------
+        InvalidInput
+            As `search`.
+        """
+        with self._lock:
+            wanted = self._wanted(profile)
+            share = self._embedding_share(profile, wanted)
+            return [
+                self._explained(item, content, profile, wanted, share)
+                for item in items
+                if (content := self._rows.content(item)) is not None
+            ]
 
     def _wanted(self, profile: ContentProfile) -> dict[str, dict[str, float]]:
         """Return the weight of each value: damped by how common it is, times its feature's share."""
@@ -205,85 +215,50 @@ class ContentIndex:
         """Shift weight from common values to rare ones, among those that items have; their length stays."""
         if not np.isfinite(_size(values.values())):
             raise InvalidInput(f"profile: a weight of `{field}` is not finite")
-        known = {v: w for v, w in values.items() if (field, v) in self._postings}
-        count = len(self._row)
-        damped = {v: w * float(np.log1p(count / len(self._postings[field, v]))) for v, w in known.items()}
+        known = {v: w for v, w in values.items() if (field, v) in self._rows.postings}
+        count = len(self._rows.row)
+        damped = {v: w * math.log1p(count / len(self._rows.postings[field, v])) for v, w in known.items()}
         before, after = _size(known.values()), _size(damped.values())
         return {v: w * before / after for v, w in damped.items()} if after > 0.0 else damped
 
     def _embedding_share(self, profile: ContentProfile, wanted: Mapping[str, Mapping[str, float]]) -> float:
         if profile.vector is None or not profile.vector.any():
             return 0.0
-        if profile.vector.shape != (self._vectors.shape[1],) or not np.isfinite(profile.vector).all():
-            raise InvalidInput(f"profile: the vector must be {self._vectors.shape[1]} finite numbers")
+        if profile.vector.shape != (self._rows.vectors.shape[1],) or not np.isfinite(profile.vector).all():
+            raise InvalidInput(f"profile: the vector must be {self._rows.vectors.shape[1]} finite numbers")
         by_value = any(w > 0.0 for values in wanted.values() for w in values.values())
         return self.use_case.embedding_weight if by_value else 1.0
 
     def _scores(
         self, profile: ContentProfile, wanted: Mapping[str, Mapping[str, float]], share: float
     ) -> NDArray[np.float32]:
-        scores = np.zeros(len(self._ids), dtype=np.float32)
+        scores = np.zeros(len(self._rows.ids), dtype=np.float32)
         for field, values in wanted.items():
             for value, weight in values.items():
-                rows, held = self._postings[field, value].arrays
+                rows, held = self._rows.postings[field, value].arrays
                 scores[rows] += np.float32((1.0 - share) * weight) * held
         if share > 0.0 and profile.vector is not None:
-            scores += share * (self._vectors[: len(self._ids)] @ profile.vector)
+            scores += share * (self._rows.vectors @ profile.vector)
         return np.minimum(scores, np.float32(1.0))
 
     def _explained(
-        self, hit: Hit, profile: ContentProfile, wanted: Mapping[str, Mapping[str, float]], share: float
+        self,
+        item: EntityId,
+        content: ItemContent,
+        profile: ContentProfile,
+        wanted: Mapping[str, Mapping[str, float]],
+        share: float,
     ) -> ContentHit:
-        row = self._row[hit.item]
-        content = self._contents[row]
-        assert content is not None
         parts = {
-            field: (1.0 - share) * sum(values.get(v, 0.0) for v in held) / float(np.sqrt(len(held)))
+            field: (1.0 - share) * sum(values.get(v, 0.0) for v in held) / math.sqrt(len(held))
             for field, held in content.values.items()
             if (values := wanted.get(field))
         }
-        if share > 0.0 and profile.vector is not None:
-            parts[EMBEDDING] = share * float(self._vectors[row] @ profile.vector)
-        return ContentHit(hit.item, hit.score, {name: part for name, part in parts.items() if part != 0.0})
-
-    def _put(self, id_: EntityId, content: ItemContent) -> None:
-        row = self._row.get(id_)
-        if row is None:
-            row = self._row[id_] = self._new_row()
-            self._ids[row] = id_
-        else:
-            self._clear(row)
-        self._contents[row] = content
-        if content.vector is not None:
-            self._vectors[row] = content.vector
-        for field, values in content.values.items():
-            for value in values:
-                posting = self._postings.setdefault((field, value), Posting())
-                posting.put(row, 1.0 / float(np.sqrt(len(values))))
-
-    def _new_row(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._ids.append(None)
-        self._contents.append(None)
-        if len(self._ids) > len(self._vectors):
-            grown = np.zeros((max(64, 2 * len(self._vectors)), self._vectors.shape[1]), dtype=np.float32)
-            grown[: len(self._vectors)] = self._vectors
-            self._vectors = grown
-        return len(self._ids) - 1
-
-    def _clear(self, row: int) -> None:
-        content = self._contents[row]
-        assert content is not None
-        for field, values in content.values.items():
-            for value in values:
-                posting = self._postings[field, value]
-                posting.drop(row)
-                if not len(posting):
-                    del self._postings[field, value]
-        self._contents[row] = None
-        self._vectors[row] = 0.0
+        if share > 0.0 and profile.vector is not None and content.vector is not None:
+            parts[EMBEDDING] = share * float(content.vector @ profile.vector)
+        score = min(sum(parts.values()), 1.0)
+        return ContentHit(item, score, {name: part for name, part in parts.items() if part != 0.0})
 
 
 def _size(weights: Collection[float]) -> float:
-    return float(np.sqrt(sum(w * w for w in weights)))
+    return math.sqrt(sum(w * w for w in weights))

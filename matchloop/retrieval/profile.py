@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -223,8 +224,9 @@ def _reacted(
         weight = kind.weight * 0.5 ** (age / half_life_days)
         evidence += abs(weight)
         for field, held in content.values.items():
+            bucket, each = values[field], weight / math.sqrt(len(held))
             for value in held:
-                values[field][value] += weight / float(np.sqrt(len(held)))
+                bucket[value] += each
         if content.vector is not None:
             step = weight * content.vector.astype(np.float64)
             direction = step if direction is None else direction + step
@@ -250,7 +252,7 @@ def _direction(
 
 
 def _unit(weights: Mapping[str, float]) -> Mapping[str, float]:
-    size = float(np.sqrt(sum(w * w for w in weights.values())))
+    size = math.sqrt(sum(w * w for w in weights.values()))
     return {value: w / size for value, w in weights.items()} if size > 0.0 else weights
 
 

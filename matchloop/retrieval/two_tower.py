@@ -8,12 +8,15 @@ import numpy as np
 import onnxruntime
 
 from matchloop.errors import InvalidInput, ReleaseRefused
+from matchloop.features.examples import entities_from_json, example_entities, features_to_json
+from matchloop.release.golden import GoldenCase
+from matchloop.retrieval.encoded import EncodedItems
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
 from matchloop.retrieval.scored import Hit
 from matchloop.retrieval.vector_index import VectorIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -65,6 +68,7 @@ class TwoTowerModel:
         self.subject_encoder = subject_encoder
         self.item_encoder = item_encoder
         self.uses_history = uses_history
+        self._encoded = EncodedItems(item_encoder)
         self._networks = {"subject": subject_network, "item": item_network}
         subject_width = subject_encoder.width + (item_encoder.width if uses_history else 0)
         self._subject = _Tower("subject", subject_network, subject_width, threads)
@@ -99,7 +103,8 @@ class TwoTowerModel:
             For one that the catalogue does not hold, an entity without features.
         history
             Per subject, the items it reacted to with the event's weight; those of 0 and less are left out.
-            Ignored unless the model uses history; None: none.
+            Ignored unless the model uses history; None: none. Their encoded rows are kept: give the same
+            `Entity` object again for an item that did not change.
 
         Raises
         ------
@@ -116,7 +121,7 @@ class TwoTowerModel:
     def _history(self, history: Sequence[Sequence[tuple[Entity, float]]]) -> NDArray[np.float32]:
         flat = [(at, item, weight) for at, events in enumerate(history) for item, weight in events]
         return history_vectors(
-            self.item_encoder.encode([item for _, item, _ in flat]),
+            self._encoded.rows([item for _, item, _ in flat]),
             np.asarray([at for at, _, _ in flat], dtype=np.int64),
             np.asarray([weight for _, _, weight in flat], dtype=np.float64),
             len(history),
@@ -140,6 +145,36 @@ class TwoTowerModel:
     ) -> list[Hit]:
         """Return the `k` items nearest to a subject's vector, by cosine; see `VectorIndex.search`."""
         return self.index.search(vector, k, exclude=exclude, allow=allow)
+
+    def answer(self, inputs: Mapping[str, Any]) -> Mapping[str, NDArray[np.float32]]:
+        """Answer a golden request.
+
+        Parameters
+        ----------
+        inputs
+            ``items`` and ``subjects``: features as `features_to_json` gives them; ``history``: per subject,
+            the (position in ``items``, event weight) pairs of what it reacted to.
+
+        Returns
+        -------
+        mapping
+            ``items`` and ``subjects``, their unit vectors, shape (n, width).
+        """
+        items, subjects = entities_from_json(inputs["items"]), entities_from_json(inputs["subjects"])
+        history = [[(items[at], float(weight)) for at, weight in events] for events in inputs["history"]]
+        return {"items": self.embed_items(items), "subjects": self.embed_subjects(subjects, history)}
+
+    def golden_case(self, rng: np.random.Generator, rows: int = 16) -> GoldenCase:
+        """Return a golden request about `rows` made-up items and subjects, with this model's answers."""
+        inputs = {
+            "items": [features_to_json(each) for each in example_entities(self.item_encoder, rows, rng)],
+            "subjects": [
+                features_to_json(each) for each in example_entities(self.subject_encoder, rows, rng)
+            ],
+            "history": [[[at, 1.0], [(at + 1) % rows, 2.5]] for at in range(rows)],
+        }
+        outputs = {name: values.tolist() for name, values in self.answer(inputs).items()}
+        return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
         """Write the part as it was built: networks, settings, item ids and vectors; not the encoders."""
@@ -250,5 +285,10 @@ def history_vectors(
     total = np.bincount(subject, positive, minlength=subjects)  # (subjects,)
     share = (positive / np.where(total > 0.0, total, 1.0)[subject]).astype(np.float32)
     out = np.zeros((subjects, items.shape[1]), dtype=np.float32)
-    np.add.at(out, subject, items * share[:, None])
+    if len(subject):
+        order = np.argsort(subject, kind="stable")
+        grouped, weighted = subject[order], items[order]
+        weighted *= share[order, None]
+        starts = np.flatnonzero(np.diff(grouped, prepend=-1))
+        out[grouped[starts]] = np.add.reduceat(weighted, starts, axis=0)
     return out

@@ -38,6 +38,8 @@ MAX_VALUE_LENGTH = 256
 MAX_TEXT_LENGTH = 8192
 MAX_EMBEDDING_WIDTH = 4096
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
     """Return a time as proto (microseconds); None stays None, which leaves a field unset.
@@ -51,9 +53,8 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
         return None
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone")
-    result = Timestamp()
-    result.FromDatetime(moment.astimezone(UTC))
-    return result
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def read_time(message: Timestamp) -> datetime:

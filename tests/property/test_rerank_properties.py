@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matchloop.rerank.features import FeatureColumns, ItemFacts, ValueProfile, item_features
+from matchloop.rerank.features import FeatureColumns, ItemFacts, ValueProfile, item_features, value_shares
 from matchloop.rerank.placement import CandidateList, place, similarities
 from matchloop.rerank.scorer import Ranker, RuleScorer
 from matchloop.testing.releases import write_ranker
@@ -105,7 +105,7 @@ def test_a_batch_of_one_equals_one(ranker: Ranker, seed: int, n: int) -> None:
 @given(SEEDS, SIZES)
 def test_item_features_are_made_item_by_item(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
-    values = [{"genres": tuple(str(g) for g in rng.integers(0, 5, 2))} for _ in range(n)]
+    values = [value_shares({"genres": [str(g) for g in rng.integers(0, 5, 2)]}) for _ in range(n)]
     profile = ValueProfile.of([(value, float(rng.normal())) for value in values])
     age, views, interactions = (rng.exponential(mean, n) for mean in (30.0, 9.0, 3.0))
 

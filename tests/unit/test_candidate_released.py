@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from candidate_svc.domain import Asked, SubjectState
 from candidate_svc.released import Models, ReleaseLoader, answers
@@ -16,13 +19,13 @@ from matchloop.errors import ReleaseRefused
 from matchloop.features import HashingEmbedder
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
-from matchloop.release import Poll, ReleaseSlot
+from matchloop.release import Poll, ReleaseSlot, check_golden
 from matchloop.release.manifest import verify
 from matchloop.release.slot import Loaded
 from matchloop.retrieval.routing import SkipReason
 from matchloop.testing.registries import FolderRegistry
 from matchloop.usecase import Method, Tier
-from tests.candidate_release import write_release
+from tests.candidate_release import write_manifest, write_release
 from tests.candidate_world import (
     NOW,
     USE_CASE,
@@ -55,6 +58,36 @@ def put(made: World, folder: Path, loader: ReleaseLoader | None = None) -> World
     manifest = verify(folder, use_case())
     made.release = Loaded(manifest.release, "1", loader.load(folder, manifest), manifest, NOW)
     return made
+
+
+def slot_of(folder: Path, registry: FolderRegistry, metrics: Metrics) -> ReleaseSlot[Models]:
+    return ReleaseSlot(
+        use_case(),
+        registry,
+        loader_of(world(ITEMS)).load,
+        folder / "cache",
+        60.0,
+        ReleaseCounters(metrics, lambda: NOW),
+        answers=answers,
+        clock=lambda: NOW,
+    )
+
+
+def damage_network(folder: Path, name: str) -> None:
+    """Change one weight of a tower, so that all can be read and the answers are wrong."""
+    path = folder / "two_tower" / f"{name}.onnx"
+    network = onnx.load(str(path))
+    (weights,) = network.graph.initializer
+    changed = numpy_helper.to_array(weights).copy()
+    changed[0, 0] *= -1.0
+    weights.CopyFrom(numpy_helper.from_array(changed, weights.name))
+    onnx.save(network, str(path))
+
+
+def damage_factors(folder: Path, name: str) -> None:
+    """Halve all factors of one side."""
+    path = folder / "als" / f"{name}.npy"
+    np.save(path, np.load(path) / np.float32(2.0))
 
 
 def warm(*events: str, **more: object) -> SubjectState:
@@ -197,18 +230,8 @@ def test_filters_and_only_hold_for_models_too(tmp_path: Path) -> None:
     "part", ["als/item_factors.npy", "two_tower/item.onnx", "routing.json", "encoder/item.json"]
 )
 def test_a_damaged_release_is_refused_and_the_old_one_stays(tmp_path: Path, part: str) -> None:
-    made = world(ITEMS)
-    loader, registry, metrics = loader_of(made), FolderRegistry(tmp_path / "registry"), Metrics()
-    slot: ReleaseSlot[Models] = ReleaseSlot(
-        use_case(),
-        registry,
-        loader.load,
-        tmp_path / "cache",
-        60.0,
-        ReleaseCounters(metrics, lambda: NOW),
-        answers=answers,
-        clock=lambda: NOW,
-    )
+    registry, metrics = FolderRegistry(tmp_path / "registry"), Metrics()
+    slot = slot_of(tmp_path, registry, metrics)
 
     def promote(folder: Path) -> Path:
         registered = registry.register(folder, USE_CASE, run_id=None, metrics={})
@@ -230,6 +253,42 @@ def test_a_damaged_release_is_refused_and_the_old_one_stays(tmp_path: Path, part
     registry.available = False
     assert slot.poll_once() is Poll.UNAVAILABLE
     assert metrics.value("matchloop_release_poll_failures_total", use_case=USE_CASE) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "part"),
+    [
+        (damage_network, "item", "two_tower.items"),
+        (damage_network, "subject", "two_tower.subjects"),
+        (damage_factors, "subject_factors", "als.trained"),
+        (damage_factors, "item_factors", "als.folded"),
+    ],
+)
+def test_a_release_that_answers_wrongly_is_refused_and_the_old_one_stays(
+    tmp_path: Path, damage: Callable[[Path, str], None], name: str, part: str
+) -> None:
+    registry, metrics = FolderRegistry(tmp_path / "registry"), Metrics()
+    slot = slot_of(tmp_path, registry, metrics)
+
+    def promote(folder: Path) -> None:
+        registered = registry.register(folder, USE_CASE, run_id=None, metrics={})
+        registry.set_alias(USE_CASE, "champion", registered.version)
+
+    promote(write_release(tmp_path / "r1", ITEMS))
+    assert slot.poll_once() is Poll.SWAPPED
+    wrong = write_release(tmp_path / "r2", ITEMS, release="r2")
+    damage(wrong, name)
+    write_manifest(wrong, release="r2")
+    manifest = verify(wrong, use_case())
+    with pytest.raises(ReleaseRefused, match=part):
+        check_golden(wrong, answers(loader_of(world(ITEMS)).load(wrong, manifest)))
+    promote(wrong)
+    assert slot.poll_once() is Poll.REFUSED
+    current = slot.current()
+    assert current is not None
+    assert current.release == "r1"
+    promote(write_release(tmp_path / "r3", ITEMS, release="r3"))
+    assert slot.poll_once() is Poll.SWAPPED
 
 
 def test_what_cannot_be_read_is_refused_also_behind_good_checksums(tmp_path: Path) -> None:

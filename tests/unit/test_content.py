@@ -55,6 +55,10 @@ WEB_FR = startup("web_fr", category=Categorical("web"), country=Categorical("FR"
 FOUR = (BIO_GB, BIO_FR, WEB_GB, WEB_FR)
 
 
+def ids(*names: str) -> list[EntityId]:
+    return [EntityId(name) for name in names]
+
+
 def found(built: ContentIndex, profile: ContentProfile, k: int = 9, **kwargs: object) -> list[str]:
     return [hit.item for hit in built.search(profile, k, **kwargs)]  # type: ignore[arg-type]
 
@@ -62,10 +66,13 @@ def found(built: ContentIndex, profile: ContentProfile, k: int = 9, **kwargs: ob
 def test_a_cold_subject_is_matched_by_its_profile() -> None:
     built = index(*FOUR)
     me = investor(categories=Multi(("bio",)), country=Categorical("GB"))
-    hits = built.search(built.profile(me, [], {}, NOW), 9)
+    profile = built.profile(me, [], {}, NOW)
+    hits = built.search(profile, 9)
     assert [hit.item for hit in hits] == ["bio_gb", "bio_fr", "web_gb"]  # web_fr does not fit at all
     assert hits[0].score == pytest.approx(1.0)
-    assert hits[0].contributions == pytest.approx({"category": 1.0 / 1.4, "country": 0.4 / 1.4})
+    best, worst = built.explain(profile, ids("bio_gb", "unknown", "web_fr"))
+    assert (worst.item, worst.score, worst.contributions) == ("web_fr", 0.0, {})
+    assert best.contributions == pytest.approx({"category": 1.0 / 1.4, "country": 0.4 / 1.4})
     assert hits[1].score == pytest.approx(1.0 / 1.4)
 
 
@@ -128,9 +135,9 @@ def test_texts_are_embedded_and_a_brought_embedding_wins() -> None:
         startup("north", name=Text("warehouse robots"), embedding=north),
         startup("south", embedding=south),
     )
-    texts = built.search(built.profile(investor(name=Text("robots for the warehouse")), [], {}, NOW), 1)
-    assert texts[0].item == "robots"
-    assert texts[0].contributions.keys() == {"embedding"}
+    robots = built.profile(investor(name=Text("robots for the warehouse")), [], {}, NOW)
+    assert found(built, robots, 1) == ["robots"]
+    assert built.explain(robots, ids("robots"))[0].contributions.keys() == {"embedding"}
     brought = built.search(built.profile(investor(embedding=north), [], {}, NOW), 9)
     assert brought[0].item == "north"
     assert brought[0].score == pytest.approx(1.0)
@@ -152,12 +159,16 @@ def test_contributions_sum_to_the_score() -> None:
     built = index(*items)
     me = investor(name=Text("name1"), categories=Multi(("c1", "c2")), tags=Multi(("t1",)))
     events = [event("s3"), event("s4", "view", 20.0), event("s5", "dislike", 3.0)]
-    hits = built.search(built.profile(me, events, {("category", "c2"): 0.5}, NOW), 20)
+    profile = built.profile(me, events, {("category", "c2"): 0.5}, NOW)
+    hits = built.search(profile, 20)
     assert len(hits) == 20
-    for hit in hits:
+    explained = built.explain(profile, [hit.item for hit in hits])
+    for hit, why in zip(hits, explained, strict=True):
         assert 0.0 < hit.score <= 1.0
-        assert sum(hit.contributions.values()) == pytest.approx(hit.score, abs=1e-5)
-    assert any(part < 0.0 for hit in hits for part in hit.contributions.values())
+        assert why.item == hit.item
+        assert why.score == pytest.approx(hit.score, abs=1e-5)
+        assert sum(why.contributions.values()) == pytest.approx(hit.score, abs=1e-5)
+    assert any(part < 0.0 for why in explained for part in why.contributions.values())
 
 
 def test_items_change_and_go() -> None:

@@ -10,16 +10,17 @@ from matchloop.entities import Categorical, Entity, EntityId, EntityKey, Feature
 from matchloop.errors import InvalidInput, ReleaseRefused, SchemaMismatch
 from matchloop.rerank.calibration import DEFAULT_PLATT, Platt, calibrate, fit_platt, logit, sigmoid
 from matchloop.rerank.features import (
-    DiscreteValues,
     FeatureColumns,
     ItemFacts,
     ValueProfile,
+    ValueShares,
     discrete_features,
     item_features,
     min_max,
     popularity,
     recency,
     subject_affinity,
+    value_shares,
 )
 from matchloop.rerank.placement import CandidateList, diversity_values_of, place, similarities
 from matchloop.rerank.scorer import ONNX_FILE, SPEC_FILE, Ranker, RuleScorer
@@ -72,24 +73,22 @@ def test_min_max_of_equal_scores_is_one() -> None:
     assert min_max([]).tolist() == []
 
 
+def genres(*values: str) -> ValueShares:
+    return value_shares({"genres": values})
+
+
 def test_affinity_follows_likes_and_flees_dislikes() -> None:
-    profile = ValueProfile.of([({"genres": ("war",)}, 2.0), ({"genres": ("love",)}, -2.0)])
-    items: list[DiscreteValues] = [
-        {"genres": ("war",)},
-        {"genres": ("love",)},
-        {"genres": ("war", "love")},
-        {"genres": ("x",)},
-        {},
-    ]
+    profile = ValueProfile.of([(genres("war"), 2.0), (genres("love"), -2.0)])
+    items = [genres("war"), genres("love"), genres("war", "love"), genres("x"), genres()]
     got = subject_affinity(profile, items)
     np.testing.assert_allclose(got, [np.sqrt(0.5), 0.0, 0.0, 0.0, 0.0], atol=1e-6)
-    alone = ValueProfile.of([({"genres": ("war", "love")}, 1.0)])
-    np.testing.assert_allclose(subject_affinity(alone, [{"genres": ("love", "war")}]), [1.0], atol=1e-6)
+    alone = ValueProfile.of([(genres("war", "love"), 1.0)])
+    np.testing.assert_allclose(subject_affinity(alone, [genres("love", "war")]), [1.0], atol=1e-6)
     assert subject_affinity(ValueProfile(), items).tolist() == [0.0] * 5
 
 
 def test_a_repeated_value_counts_once() -> None:
-    once, twice = ({"genres": ("war",)}, {"genres": ("war", "war")})
+    once, twice = genres("war"), genres("war", "war")
     profile = ValueProfile.of([(twice, 1.0)])
     assert profile == ValueProfile.of([(once, 1.0)])
     assert subject_affinity(profile, [twice]).tolist() == [1.0]
@@ -110,7 +109,7 @@ def test_discrete_features_leave_out_numbers_and_nothing() -> None:
 
 
 def test_item_features_are_columns_by_name() -> None:
-    facts = ItemFacts(np.array([0.0]), np.array([9.0]), np.array([0.0]), 99.0, [{}])
+    facts = ItemFacts(np.array([0.0]), np.array([9.0]), np.array([0.0]), 99.0, [()])
     np.testing.assert_allclose(item_features(["popularity", "recency"], facts), [[0.5, 1.0]], atol=1e-6)
     assert item_features([], facts).shape == (1, 0)
     with pytest.raises(InvalidInput, match="diversity"):

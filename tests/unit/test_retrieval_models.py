@@ -95,6 +95,17 @@ def test_als_over_an_empty_catalogue_finds_nothing() -> None:
     assert model.search(np.ones(2, dtype=np.float32), 5) == []
 
 
+def test_als_answers_golden_requests_about_what_it_was_trained_on() -> None:
+    model = als(3)
+    case = model.golden_case(np.random.default_rng(0))
+    assert sorted(case.inputs["items"]) == ["i0", "i1", "i2"]
+    assert model.answer(case.inputs)["trained"].tolist() == case.outputs["trained"]
+    with pytest.raises(InvalidInput, match="stranger"):
+        model.answer({**case.inputs, "subjects": ["stranger"]})
+    with pytest.raises(InvalidInput):
+        als(2).answer(case.inputs)
+
+
 def test_als_saved_and_loaded_answers_alike(tmp_path: Path) -> None:
     als().save(tmp_path / "als")
     again = AlsModel.load(tmp_path / "als")

@@ -97,7 +97,12 @@ def test_a_first_release_is_whole_and_promoted(done: tuple[Steps, Any]) -> None:
     assert AlsModel.load(folder / "als").width >= 4
     assert load_two_tower(folder, INVESTORS).width == 8
     assert PopularModel.load(folder / "popular").overall.any()
-    check_golden(folder, {"ranker": Ranker.load(folder / "ranker", INVESTORS).answer})
+    answerers = {
+        "als": AlsModel.load(folder / "als").answer,
+        "two_tower": load_two_tower(folder, INVESTORS).answer,
+        "ranker": Ranker.load(folder / "ranker", INVESTORS).answer,
+    }
+    check_golden(folder, answerers)
     assert {Method.ALS, Method.POPULAR, Method.TWO_TOWER} <= set(orders_of(folder, INVESTORS)[Tier.WARM])
 
 

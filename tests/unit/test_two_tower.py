@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from matchloop.entities import Categorical, Entity, EntityId, EntityKey, Kind
+from matchloop.entities import (
+    Categorical,
+    Embedding,
+    Entity,
+    EntityId,
+    EntityKey,
+    FeatureValue,
+    Kind,
+    Multi,
+    Numeric,
+    Text,
+)
 from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.features import EntityEncoder, HashingEmbedder
+from matchloop.features.examples import entities_from_json
+from matchloop.release import GoldenCase
+from matchloop.retrieval.encoded import EncodedItems
 from matchloop.retrieval.two_tower import TwoTowerModel, history_vectors
 from matchloop.testing.worlds import checkerboard
 from matchloop.usecase import FeatureType
@@ -82,6 +99,30 @@ def test_a_subject_with_only_history_is_answered_from_it() -> None:
         built.embed_subjects([nobody], [white, white])
 
 
+def test_encoded_items_are_kept_while_they_are_the_same_and_there_is_room() -> None:
+    _, encoder = encoders()
+    asked: list[str] = []
+    encode = encoder.encode
+
+    def recording(entities: Sequence[Entity]) -> NDArray[np.float32]:
+        asked.extend(entity.key.id for entity in entities)
+        return encode(entities)
+
+    encoder.encode = recording  # type: ignore[method-assign]
+    kept = EncodedItems(encoder, most_bytes=4 * encoder.width * 2)
+    black, white = WORLD.items[:2]
+    for _ in range(2):
+        np.testing.assert_array_equal(kept.rows([white, black, white]), encode([white, black, white]))
+    assert asked == ["i1", "i0", "i1"]
+    changed = replace(black, features=white.features)
+    np.testing.assert_array_equal(kept.rows([changed]), encode([white]))
+    kept.rows([WORLD.items[2]])
+    assert len(kept) == 2
+    kept.rows([white, changed])
+    assert asked[3:] == ["i0", "i2", "i1"]
+    assert kept.rows([]).shape == (0, encoder.width)
+
+
 def test_items_come_and_go_without_training() -> None:
     built = model()
     new = Entity(EntityKey(Kind("startup"), EntityId("new")), {"category": Categorical("black")})
@@ -122,6 +163,48 @@ def test_a_saved_model_answers_alike(tmp_path: Path) -> None:
         with pytest.raises(ReleaseRefused):
             TwoTowerModel.load(tmp_path / "two_tower", subject_encoder=subject, item_encoder=item)
         (tmp_path / "two_tower" / name).write_bytes(kept)
+
+
+def test_a_golden_request_reaches_both_towers_through_json() -> None:
+    schema = {
+        "category": FeatureType.CATEGORICAL,
+        "tags": FeatureType.MULTI,
+        "year": FeatureType.NUMERIC,
+        "name": FeatureType.TEXT,
+        "embedding": FeatureType.EMBEDDING,
+    }
+    features: list[dict[str, FeatureValue]] = [
+        {
+            "category": Categorical(f"c{at}"),
+            "tags": Multi((f"t{at}", "t")),
+            "year": Numeric(2000.0 + at),
+            "name": Text(f"name {at}"),
+            "embedding": Embedding((1.0,) * 8),
+        }
+        for at in (0, 0, 1, 1)
+    ]
+    fitted = [Entity(EntityKey(Kind("startup"), EntityId(str(at))), each) for at, each in enumerate(features)]
+    encoder = EntityEncoder.fit(schema, fitted, embedder=EMBEDDER, embedding_width=8, buckets=1)
+    weights = np.random.default_rng(1).normal(size=(2 * encoder.width, 4))
+    built = TwoTowerModel(
+        linear(weights),
+        linear(weights[: encoder.width]),
+        subject_encoder=encoder,
+        item_encoder=encoder,
+        item_ids=[],
+        item_vectors=np.zeros((0, 4), dtype=np.float32),
+        uses_history=True,
+    )
+    case = GoldenCase.model_validate_json(built.golden_case(np.random.default_rng(0), 32).model_dump_json())
+    drawn = entities_from_json(case.inputs["items"])
+    assert {name for entity in drawn for name in entity.features} == schema.keys()
+    assert built.item_encoder.encode(drawn).any(axis=0).all()
+    answers = built.answer(case.inputs)
+    assert answers.keys() == case.outputs.keys()
+    for name, expected in case.outputs.items():
+        np.testing.assert_allclose(answers[name], expected, atol=1e-6)
+    without_history = built.answer({**case.inputs, "history": [[]] * 32})
+    assert np.abs(without_history["subjects"] - case.outputs["subjects"]).max() > 0.1
 
 
 @pytest.mark.parametrize(
