@@ -89,7 +89,7 @@ def import_(
     with console.status(f"reading {folder}"):
         dataset = read_dataset(folder, load_use_cases(*(use_cases or ())), now=utc_now())
     with Clients(Addresses(feedback=feedback, candidate=feedback, ranking=feedback)) as clients:
-        clients.wait_for_feedback(seconds=5.0)
+        clients.wait_for_feedback(seconds=2.0)
         for fault in dataset.faults:
             what = "value" if fault.row_kept else "row"
             errors.print(f"{what} left out: {fault}", soft_wrap=True, markup=False)

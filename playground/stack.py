@@ -96,8 +96,8 @@ class Stack:
     def start(self, *, give_up: Callable[[], bool] = lambda: False) -> Stack:
         """Start the database, migrate it, start the services, wait until each serves.
 
-        candidate_svc and ranking_svc are started first: most of their start is imports, and both wait for
-        feedback_svc by themselves.
+        candidate_svc and ranking_svc import while the database is migrated: both wait for feedback_svc by
+        themselves.
 
         Parameters
         ----------
@@ -125,9 +125,7 @@ class Stack:
         return self
 
     def _start_all(self, give_up: Callable[[], bool]) -> None:
-        self._postgres.take()
-        self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
-        for step in (self._postgres.start, self.migrate, self._start_feedback):
+        for step in (self._postgres.start, self._start_pair, self.migrate, self._start_feedback):
             step()
             if give_up():
                 raise StartGivenUp
@@ -135,6 +133,9 @@ class Stack:
             assert service is not None
             if not service.wait_serving(give_up=give_up):
                 raise StartGivenUp
+
+    def _start_pair(self) -> None:
+        self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
 
     def _start_feedback(self) -> None:
         self.feedback = self._service(

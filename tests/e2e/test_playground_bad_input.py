@@ -67,7 +67,7 @@ def interactions(*some: Interaction) -> Ask:
 
 
 def session(items: list[SessionItem] | None = None, **changed: Any) -> Ask:
-    given = {
+    given: dict[str, Any] = {
         "session_id": "bad-1",
         "use_case": USE_CASE,
         "subject_id": "bad",
