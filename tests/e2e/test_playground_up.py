@@ -89,7 +89,15 @@ def serving(address: str) -> bool:
 
 def test_it_serves_stops_keeps_and_tells_what_died(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    with up(folder, "--free-ports") as first:
+    with up(folder, "--free-ports") as early:
+        until(lambda: (folder / "postgres" / "PG_VERSION").exists(), "a begun start")
+        family = early.family()
+        early.process.terminate()
+        assert early.ended() == 0, early.said
+        assert "stopped before it was up" in early.said
+        assert alive(family) == []
+
+    with up(folder, "--free-ports") as first:  # what was begun is completed
         addresses = first.addresses()
         assert set(addresses) == SERVICES
         assert all(serving(address) for address in addresses.values())
@@ -117,22 +125,6 @@ def test_it_serves_stops_keeps_and_tells_what_died(tmp_path: Path) -> None:
         store.kill()
         assert second.ended() == 1
         assert "feedback_svc ended by itself" in second.said
-        assert alive(family) == []
-
-
-def test_sigterm_stops_it_while_it_starts_and_when_it_is_up(tmp_path: Path) -> None:
-    with up(tmp_path / "data", "--free-ports") as early:
-        until(lambda: (tmp_path / "data" / "postgres" / "PG_VERSION").exists(), "a begun start")
-        family = early.family()
-        early.process.terminate()
-        assert early.ended() == 0, early.said
-        assert "stopped before it was up" in early.said
-        assert alive(family) == []
-    with up(tmp_path / "data", "--free-ports") as again:  # what was begun is completed
-        again.addresses()
-        family = again.family()
-        again.process.terminate()
-        assert again.ended() == 0, again.said
         assert alive(family) == []
 
 
