@@ -47,7 +47,7 @@ class CatalogServicer(wire.CatalogServiceServicer):
         self, request: calls.ListEntitiesRequest, context: grpc.ServicerContext
     ) -> calls.ListEntitiesResponse:
         """See the contract."""
-        kinds, after, limit = convert.entities_page(request, self._clock())
+        kinds, after, limit = convert.entities_page(request, self._schema, self._clock())
         page = self._store.list_entities(
             kinds=kinds, after=after, limit=limit, include_inactive=request.include_inactive
         )

@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from matchloop.errors import MatchloopError
+from matchloop.errors import MatchloopError, Reason
 from matchloop.rpc.status import from_rpc_error
+from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 from playground.clients import Addresses, Clients
-from playground.stack import Ports, Stack
+from playground.stack import Ports, Stack, StartGivenUp
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -49,18 +50,24 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     with console.status("starting PostgreSQL and the services"):
-        stack.start()
+        try:
+            stack.start(give_up=stopping.is_set)
+        except StartGivenUp:
+            console.print("stopped before it was up")
+            return
     try:
         _show(stack)
         while not stopping.wait(0.5):
             if dead := stack.dead():
-                errors.print(f"{', '.join(dead)} ended by itself; see {stack.folder / 'logs'}")
+                errors.print(
+                    f"{', '.join(dead)} ended by itself; see {stack.folder / 'logs'}", soft_wrap=True
+                )
                 raise typer.Exit(1)
     finally:
         console.print("stopping: new calls are refused, those in flight are finished")
         codes = stack.stop()
     if any(codes.values()):
-        errors.print(f"not all stopped cleanly: {codes}")
+        errors.print(f"not all stopped cleanly: {codes}", soft_wrap=True)
         raise typer.Exit(1)
     console.print("stopped")
 
@@ -71,22 +78,32 @@ def import_(
     feedback: Annotated[str, typer.Option(help="Address of feedback_svc.")] = "127.0.0.1:7301",
     use_cases: UseCaseFolders = None,
 ) -> None:
-    """Load a data set through the services; run again, it completes what is missing."""
+    """Load a data set through the services; run again, it completes what is missing.
+
+    Exit codes: 0 all is loaded; 1 all but what is broken, each named by file, line and column; 2 the data set
+    as a whole is wrong; 3 feedback_svc cannot be reached.
+    """
     from playground.dataset import read_dataset
     from playground.load import load_dataset
 
     with console.status(f"reading {folder}"):
-        dataset = read_dataset(folder, load_use_cases(*(use_cases or ())))
-    for fault in dataset.faults:
-        errors.print(f"left out: {fault}")
+        dataset = read_dataset(folder, load_use_cases(*(use_cases or ())), now=utc_now())
     with Clients(Addresses(feedback=feedback, candidate=feedback, ranking=feedback)) as clients:
+        clients.wait_for_feedback(seconds=2.0)
+        for fault in dataset.faults:
+            what = "value" if fault.row_kept else "row"
+            errors.print(f"{what} left out: {fault}", soft_wrap=True, markup=False)
         counts = load_dataset(clients, dataset, console)
     table = Table("loaded", "written", "there before")
     for name, count in counts.items():
         table.add_row(name, f"{count.stored:,}", f"{count.already_there:,}")
     console.print(table)
     if dataset.faults:
-        errors.print(f"{len(dataset.faults)} rows were left out; mend them and import again")
+        errors.print(
+            f"{dataset.rows_left_out} rows and {dataset.values_left_out} single values were left out;"
+            " mend them and import again",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
 
 
@@ -138,13 +155,16 @@ def main() -> None:
     try:
         app()
     except MatchloopError as error:
-        errors.print(error.message)
-        for violation in error.violations:
-            errors.print(f"  {violation.field}: {violation.description}")
-        raise SystemExit(2) from None
+        raise SystemExit(_tell(error)) from None
     except grpc.RpcError as error:
-        errors.print(str(from_rpc_error(error, upstream="the service")))
-        raise SystemExit(3) from None
+        raise SystemExit(_tell(from_rpc_error(error, upstream="the service"))) from None
+
+
+def _tell(error: MatchloopError) -> int:
+    """Print an error, a line for each violated field; return the exit code."""
+    lines = [f"{violation.field}: {violation.description}" for violation in error.violations]
+    errors.print("\n".join(lines) or error.message, soft_wrap=True, markup=False)
+    return 3 if error.reason is Reason.UPSTREAM_UNAVAILABLE else 2
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import grpc
 
 from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
 from matchloop.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from matchloop.errors import Unavailable
 from matchloop.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from matchloop.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
 
@@ -35,10 +36,26 @@ class Clients:
                 ("ranking", addresses.ranking),
             )
         }
+        self._feedback_address = addresses.feedback
         self.catalog = CatalogServiceStub(self._channels["feedback"])
         self.feedback = FeedbackServiceStub(self._channels["feedback"])
         self.candidate = CandidateServiceStub(self._channels["candidate"])
         self.ranking = RankingServiceStub(self._channels["ranking"])
+
+    def wait_for_feedback(self, *, seconds: float) -> None:
+        """Wait until feedback_svc accepts calls.
+
+        Raises
+        ------
+        Unavailable
+            After `seconds`; names the address.
+        """
+        try:
+            grpc.channel_ready_future(self._channels["feedback"]).result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            raise Unavailable(
+                f"no feedback_svc answers at {self._feedback_address}; is `up` running?"
+            ) from None
 
     def close(self) -> None:
         """Close every channel."""

@@ -101,8 +101,7 @@ class EmbeddedPostgres:
         """
         if self.pid:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self.take()
         try:
             self._socket_folder = _socket_folder(self._folder)
             owner = _owner(self._folder)
@@ -113,6 +112,18 @@ class EmbeddedPostgres:
         except BaseException:
             self.stop()
             raise
+
+    def take(self) -> None:
+        """Take the folder, which no other process may use until `stop`; `start` does it too.
+
+        Raises
+        ------
+        Unavailable
+            When another process has it.
+        """
+        if self._lock is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stop the server (open transactions roll back) and give the folder free.
@@ -211,6 +222,7 @@ class EmbeddedPostgres:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # Ctrl-C would leave half a folder
             **_as_user(owner),
         )
         if done.returncode:

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from matchloop.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -92,27 +92,44 @@ class ServiceProcess:
                 preexec_fn=_die_with_parent,
             )
 
-    def wait_serving(self, timeout: float = 60.0) -> None:
+    def wait_serving(self, timeout: float = 60.0, *, give_up: Callable[[], bool] = lambda: False) -> bool:
         """Wait until health says SERVING.
+
+        Parameters
+        ----------
+        timeout
+            Seconds.
+        give_up
+            Asked about every 50 ms; true ends the wait.
+
+        Returns
+        -------
+        bool
+            False when `give_up` ended the wait.
 
         Raises
         ------
         Unavailable
             When the process ended, or `timeout` seconds passed; with the end of its log.
         """
-        give_up = time.monotonic() + timeout
-        with grpc.insecure_channel(self.address) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            while time.monotonic() < give_up and self.running:
-                with contextlib.suppress(grpc.RpcError):
-                    reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
-                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                time.sleep(0.05)
-        why = (
-            "does not serve yet" if self.running else f"ended with code {self._child and self._child.poll()}"
-        )
+        give_up_at = time.monotonic() + timeout
+        while time.monotonic() < give_up_at and self.running:
+            if give_up():
+                return False
+            if self._serves():
+                return True
+            time.sleep(0.05)
+        code = None if self._child is None else self._child.poll()
+        why = "does not serve yet" if self.running else f"ended with code {code}"
         raise Unavailable(f"{self.name} {why}; the end of {self.log}:\n{self._log_tail()}")
+
+    def _serves(self) -> bool:
+        if not port_in_use(self.port):  # a channel that was refused backs off; a socket does not
+            return False
+        with grpc.insecure_channel(self.address) as channel, contextlib.suppress(grpc.RpcError):
+            reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+            return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+        return False
 
     @property
     def running(self) -> bool:

@@ -14,8 +14,13 @@ from playground.postgres import EmbeddedPostgres
 from playground.processes import ServiceProcess, free_port, port_in_use
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
+
+
+class StartGivenUp(Exception):  # noqa: N818 - it was asked for
+    """The start was broken off because somebody asked for it; nothing of it runs any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,16 @@ class Stack:
             **{name: f"127.0.0.1:{getattr(ports, name)}" for name in ("feedback", "candidate", "ranking")}
         )
 
-    def start(self) -> Stack:
+    def start(self, *, give_up: Callable[[], bool] = lambda: False) -> Stack:
         """Start the database, migrate it, start the services, wait until each serves.
+
+        candidate_svc and ranking_svc import while the database is migrated: both wait for feedback_svc by
+        themselves.
+
+        Parameters
+        ----------
+        give_up
+            Asked between the steps and while waiting; true breaks the start off.
 
         Raises
         ------
@@ -97,25 +110,38 @@ class Stack:
             A port is taken; names every one.
         Unavailable
             A part did not come up; with the end of its log.
+        StartGivenUp
+            As `give_up` wished.
         """
         taken = [str(port) for port in self._ports.all() if port_in_use(port)]
         if taken:
             raise Conflict(f"ports in use already: {', '.join(taken)}; is another `up` running?")
         (self.folder / "mlflow").mkdir(parents=True, exist_ok=True)
         try:
-            self._postgres.start()
-            self.migrate()
-            self.feedback = self._service(
-                "feedback_svc", self._ports.feedback, {"DATABASE_URL": self.database_url}
-            )
-            self.feedback.start()
-            self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
-            for service in (self.feedback, self.candidate, self.ranking):
-                service.wait_serving()
+            self._start_all(give_up)
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _start_all(self, give_up: Callable[[], bool]) -> None:
+        for step in (self._postgres.start, self._start_pair, self.migrate, self._start_feedback):
+            step()
+            if give_up():
+                raise StartGivenUp
+        for service in (self.feedback, self.candidate, self.ranking):
+            assert service is not None
+            if not service.wait_serving(give_up=give_up):
+                raise StartGivenUp
+
+    def _start_pair(self) -> None:
+        self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
+
+    def _start_feedback(self) -> None:
+        self.feedback = self._service(
+            "feedback_svc", self._ports.feedback, {"DATABASE_URL": self.database_url}
+        )
+        self.feedback.start()
 
     def migrate(self) -> None:
         """Bring the database's tables to the newest version."""
@@ -125,6 +151,7 @@ class Stack:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # Ctrl-C lets it finish
         )
         if done.returncode:
             raise Unavailable(f"migration failed:\n{done.stderr[-2000:]}")
@@ -145,8 +172,9 @@ class Stack:
         return Clients(self.addresses)
 
     def dead(self) -> list[str]:
-        """Name the services that were started and have ended."""
-        return [service.name for service in self._running_order() if not service.running]
+        """Name the services that were started and have ended, PostgreSQL too."""
+        ended = [service.name for service in self._running_order() if not service.running]
+        return ended if self._postgres.pid else [*ended, "PostgreSQL"]
 
     def stop(self) -> dict[str, int]:
         """Stop in the order of the request's path, the database last; return exit codes by service."""

@@ -76,13 +76,13 @@ def deactivate_reply(done: Deactivated) -> calls.DeactivateEntitiesResponse:
 
 
 def entities_page(
-    request: calls.ListEntitiesRequest, now: datetime
+    request: calls.ListEntitiesRequest, schema: Schema, now: datetime
 ) -> tuple[tuple[str, ...], ChangePosition, int]:
     """Check and convert a listing: the kinds, where it starts, and the page size."""
     violations = Violations(now=now)
     if violations.count("kinds", request.kinds, most=MAX_KINDS):
         for index, kind in enumerate(request.kinds):
-            violations.name(f"kinds[{index}]", kind)
+            violations.one_of(f"kinds[{index}]", kind, schema.use_cases.kinds)
     limit = violations.page_size(request.page_size, default=500, most=2000)
     position = _position(request, violations)
     violations.raise_if_any()

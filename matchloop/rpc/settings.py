@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from matchloop.errors import InvalidInput, Violation
@@ -15,6 +17,13 @@ S = TypeVar("S", bound=BaseSettings)
 
 LOOPBACK = "127.0.0.1"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# Kubernetes gives every pod these of every service in its namespace, under the service's name. A service that
+# is called `feedback`, or `feedback-metrics`, gives names that begin as ours do, and `FEEDBACK_PORT` itself.
+_OF_KUBERNETES = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINK = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
 
 class ServerSettings(BaseSettings):
@@ -47,6 +56,14 @@ class ServerSettings(BaseSettings):
         (), description="More folders of use cases (TOML) beside the shipped ones; separated as in PATH."
     )
 
+    @field_validator("port", "metrics_port", mode="before")
+    @classmethod
+    def _link_is_not_ours(cls, given: object, info: ValidationInfo) -> object:
+        """Take the default where Kubernetes wrote ``tcp://address:port`` and nobody else wrote anything."""
+        if isinstance(given, str) and _LINK.match(given) and info.field_name:
+            return cls.model_fields[info.field_name].default
+        return given
+
     @field_validator("use_case_folders", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
@@ -62,20 +79,46 @@ class ServerSettings(BaseSettings):
 def read_settings(kind: type[S], **overrides: Any) -> S:
     """Build settings from the environment, `overrides` first.
 
+    A server's settings are all there is under its prefix: any other variable of that prefix is refused, with
+    the nearest name there is. What Kubernetes sets for a service of that name is not ours and is ignored.
+
     Raises
     ------
     InvalidInput
         Naming every faulty variable, each with what it was and what it should be.
     """
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    violations = _unknown_variables(kind, prefix.upper())
     try:
-        return kind(**overrides)
+        settings = kind(**overrides)
     except ValidationError as error:
-        prefix = str(kind.model_config.get("env_prefix", ""))
-        violations = [
+        violations += [
             Violation(
                 (prefix + "__".join(str(part) for part in fault["loc"])).upper() or kind.__name__,
                 f"{fault['msg']}, not {fault['input']!r}" if fault["loc"] else fault["msg"],
             )
             for fault in error.errors(include_url=False)
         ]
-    raise InvalidInput.of(violations)
+        raise InvalidInput.of(violations) from None
+    if violations:
+        raise InvalidInput.of(violations)
+    return settings
+
+
+def _unknown_variables(kind: type[BaseSettings], prefix: str) -> list[Violation]:
+    # A command may read a part of a server's settings: to the part, the others' names are unknown.
+    if not prefix or not issubclass(kind, ServerSettings):
+        return []
+    known = [prefix + name.upper() for name in kind.model_fields]
+    return [
+        Violation(name, f"is no setting; the nearest is {get_close_matches(name.upper(), known, 1, 0.0)[0]}")
+        for name, value in sorted(os.environ.items())
+        if name.upper().startswith(prefix) and name.upper() not in known
+        if value and not _is_of_kubernetes(name.upper().removeprefix(prefix), value)
+    ]
+
+
+def _is_of_kubernetes(rest: str, value: str) -> bool:
+    return _OF_KUBERNETES.fullmatch(rest) is not None or (
+        rest.endswith("PORT") and _LINK.match(value) is not None
+    )

@@ -24,7 +24,7 @@ TEST = 1
 
 @dataclass(frozen=True, slots=True)
 class RowFault:
-    """One mistake in one row; the row is left out, all others are kept.
+    """One mistake in one row: the row, or this one value of it, is left out; all else is kept.
 
     Parameters
     ----------
@@ -36,12 +36,15 @@ class RowFault:
         Name of the column, or empty when the row as a whole is broken.
     message
         What is wrong, with the value found.
+    row_kept
+        True when the column may be empty: the row was read as if it were.
     """
 
     file: str
     line: int
     column: str
     message: str
+    row_kept: bool = False
 
     def __str__(self) -> str:
         """Return ``file:line: column: message``."""
@@ -155,7 +158,7 @@ class Dataset:
     split
         None when the data set has none.
     faults
-        Every broken row, by file and line.
+        Every mistake, by file and line.
     """
 
     name: str
@@ -169,6 +172,17 @@ class Dataset:
     def use_cases(self) -> tuple[UseCase, ...]:
         """The use cases, in the order they are declared."""
         return tuple(reading.use_case for reading in self.readings.values())
+
+    @property
+    def rows_left_out(self) -> int:
+        """Rows of which nothing was kept."""
+        return len({(fault.file, fault.line) for fault in self.faults if not fault.row_kept})
+
+    @property
+    def values_left_out(self) -> int:
+        """Broken values of rows that were kept."""
+        broken = {(fault.file, fault.line) for fault in self.faults if not fault.row_kept}
+        return sum(fault.row_kept and (fault.file, fault.line) not in broken for fault in self.faults)
 
     @cached_property
     def ids(self) -> Mapping[str, NDArray[np.str_]]:

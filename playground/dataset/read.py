@@ -1,4 +1,8 @@
-"""Read a data set: good rows are kept, every broken one is named by file, line and column."""
+"""Read a data set: every mistake is named by file, line and column, and costs no more than it must.
+
+A broken cell that might have been empty (a feature, a creation time, an event's value) costs that value; a
+broken id, or an event's time or type, costs the row.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matchloop.entities import (
-    MAX_ID_LENGTH,
-    Categorical,
-    Entity,
-    EntityId,
-    EntityKey,
-    FeatureValue,
-    Kind,
-    Multi,
-    Numeric,
-    Text,
-)
+from matchloop.entities import MAX_ID_LENGTH, Entity, EntityId, EntityKey, FeatureValue, Kind
 from matchloop.errors import InvalidInput
-from matchloop.usecase import FeatureType
+from playground.dataset import cells
 from playground.dataset.layout import EntityFile, Layout, read_layout
 from playground.dataset.model import TEST, TRAIN, Dataset, Events, Reading, RowFault, Split
 from playground.dataset.table import Table
@@ -54,7 +47,7 @@ def read_dataset(folder: Path, use_cases: Mapping[str, UseCase], *, now: datetim
     Returns
     -------
     Dataset
-        All good rows, and a fault for every mistake in the others. An entity without a creation time takes
+        All good rows, and a fault for every mistake. An entity without a creation time takes
         its first event's.
 
     Raises
@@ -126,78 +119,31 @@ class _Read:
         self.entities.append(entity)
 
 
-class _CellError(ValueError):
-    """A cell holds what its column may not."""
-
-
 def _read_entities(table: Table, part: EntityFile, *, latest: datetime | None) -> _Read:
     read = _Read(part.id, part.file)
     typed = part.typed
-    columns = [part.id, *typed, *([part.created] if part.created else [])]
-    for line, cells in table.rows(columns):
-        whole = True
+    rest = [*typed, *([part.created] if part.created else [])]
+    for line, (identity, *others) in table.rows([part.id, *rest]):
+        try:
+            cells.check_id(identity, read.row_of)
+        except cells.CellError as error:
+            read.broken.setdefault(identity, line)
+            table.fault(line, part.id, str(error))
+            continue
         features: dict[str, FeatureValue] = {}
         created: datetime | None = None
-        for column, cell in zip(columns, cells, strict=True):
+        for column, cell in zip(rest, others, strict=True):
+            if not cell:
+                continue
             try:
-                if column == part.id:
-                    _check_id(cell, read.row_of)
-                elif not cell:
-                    continue
-                elif column == part.created:
-                    created = _time(cell, latest)
-                else:
-                    features[column] = _feature(typed[column], cell)
-            except _CellError as error:
-                whole = False
-                table.fault(line, column, str(error))
-        if whole:
-            read.add(
-                Entity(EntityKey(Kind(part.kind), EntityId(cells[0])), MappingProxyType(features), created)
-            )
-        else:
-            read.broken.setdefault(cells[0], line)
+                if column in typed:
+                    features[column] = cells.feature(typed[column], cell)
+                if column == part.created:
+                    created = cells.time(cell, latest)
+            except cells.CellError as error:
+                table.fault(line, column, str(error), row_kept=True)
+        read.add(Entity(EntityKey(Kind(part.kind), EntityId(identity)), MappingProxyType(features), created))
     return read
-
-
-def _check_id(cell: str, known: Mapping[str, int]) -> None:
-    if not cell:
-        raise _CellError("is missing")
-    if len(cell) > MAX_ID_LENGTH:
-        raise _CellError(f"is {len(cell)} characters long, at most {MAX_ID_LENGTH} are allowed")
-    if cell in known:
-        raise _CellError(f"`{cell}` stands in an earlier row too")
-
-
-def _feature(type_: FeatureType, cell: str) -> FeatureValue:
-    if type_ is FeatureType.NUMERIC:
-        return Numeric(_number(cell))
-    if type_ is FeatureType.MULTI:
-        return Multi(tuple(dict.fromkeys(value for part in cell.split("|") if (value := part.strip()))))
-    return Text(cell) if type_ is FeatureType.TEXT else Categorical(cell)
-
-
-def _number(cell: str) -> float:
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or "_" in cell:
-        raise _CellError(f"is no finite number: `{cell[:40]}`")
-    return number
-
-
-def _time(cell: str, latest: datetime | None) -> datetime:
-    if not cell:
-        raise _CellError("is missing")
-    try:
-        time = datetime.fromisoformat(cell)
-        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise _CellError(f"is no ISO date or time: `{cell[:40]}`") from None
-    if latest is not None and time > latest:
-        raise _CellError(f"lies in the future: `{cell[:40]}`")
-    return time
 
 
 class _EventReader:
@@ -227,13 +173,13 @@ class _EventReader:
         events = self._columns
         ids = [found.id_column for found in self._read.values()]
         columns = [*ids, *(column for column in (events.time, events.type, events.value) if column)]
-        for line, cells in table.rows(columns):
+        for line, found in table.rows(columns):
             faults: list[tuple[str, str]] = []
-            rows = self._entity_rows(cells[: len(ids)], faults)
-            rest = dict(zip(columns[len(ids) :], cells[len(ids) :], strict=True))
+            rows = self._entity_rows(found[: len(ids)], faults)
+            rest = dict(zip(columns[len(ids) :], found[len(ids) :], strict=True))
             time = self._checked_time(rest, faults)
             type_ = self._checked_type(rest, faults)
-            value = self._checked_value(rest, faults)
+            value = self._value(rest, table, line)
             for column, message in faults:
                 table.fault(line, column, message)
             if faults:
@@ -245,9 +191,9 @@ class _EventReader:
             self._values.append(value)
             self._parts.append(part)
 
-    def _entity_rows(self, cells: Sequence[str], faults: list[tuple[str, str]]) -> list[int]:
+    def _entity_rows(self, given: Sequence[str], faults: list[tuple[str, str]]) -> list[int]:
         rows = []
-        for (kind, found), cell in zip(self._read.items(), cells, strict=True):
+        for (kind, found), cell in zip(self._read.items(), given, strict=True):
             row = found.row_of.get(cell, -1)
             if cell and row < 0:
                 where = (
@@ -257,7 +203,7 @@ class _EventReader:
                 )
                 faults.append((found.id_column, f"{kind} `{cell[:MAX_ID_LENGTH]}` {where}"))
             rows.append(row)
-        named = {kind for kind, cell in zip(self._read, cells, strict=True) if cell}
+        named = {kind for kind, cell in zip(self._read, given, strict=True) if cell}
         if not any(set(pair) <= named for pair in self._pairs):
             empty = [found.id_column for kind, found in self._read.items() if kind not in named]
             faults.append((empty[0], "is missing"))
@@ -268,8 +214,8 @@ class _EventReader:
         if column is None:
             return None
         try:
-            return _time(rest[column], self._latest)
-        except _CellError as error:
+            return cells.time(rest[column], self._latest)
+        except cells.CellError as error:
             faults.append((column, str(error)))
             return None
 
@@ -285,14 +231,14 @@ class _EventReader:
             )
         return type_
 
-    def _checked_value(self, rest: Mapping[str, str], faults: list[tuple[str, str]]) -> float:
+    def _value(self, rest: Mapping[str, str], table: Table, line: int) -> float:
         column = self._columns.value
         if column is None or not rest[column]:
             return math.nan
         try:
-            return _number(rest[column])
-        except _CellError as error:
-            faults.append((column, str(error)))
+            return cells.number(rest[column])
+        except cells.CellError as error:
+            table.fault(line, column, str(error), row_kept=True)
             return math.nan
 
     def events(self) -> Events:

@@ -59,9 +59,9 @@ class Table:
             if column is not None and (found := self.header.count(column)) != 1
         ]
 
-    def fault(self, line: int, column: str, message: str) -> None:
+    def fault(self, line: int, column: str, message: str, *, row_kept: bool = False) -> None:
         """Report a mistake in a row."""
-        self._faults.append(RowFault(self.file, line, column, message))
+        self._faults.append(RowFault(self.file, line, column, message, row_kept))
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """Yield (line, cells of these columns) of every row that can be read; cells without outer blanks."""

@@ -118,8 +118,7 @@ def test_interaction_ids_do_not_depend_on_the_rows_around(tmp_path: Path) -> Non
         ("2031-01-01,i1,s1,,", ("at", "future")),
         ("2020-01-01,i7,s1,,", ("investor_id", "investor `i7` is not in investors.csv")),
         ("2020-01-01,,s1,,", ("investor_id", "missing")),
-        ("2020-01-01,i1,s1,much,", ("usd", "no finite number")),
-        ("2020-01-01,i1,s1,inf,", ("usd", "no finite number")),
+        ("1899-12-31,i1,s1,,", ("at", "before 1900")),
         ("2020-01-01,i1,s1", ("", "3 cells, but the header has 5")),
         ('2020-01-01,"i1,s1,,', ("", "never closed")),
         ("2020-01-01,i1,s\udcff,,", ("startup_id", "not UTF-8")),
@@ -136,16 +135,62 @@ def test_a_broken_event_is_named_and_the_others_are_kept(
     assert str(found).startswith("events.csv.gz:3: ")
 
 
-def test_a_broken_entity_is_left_out_and_so_are_its_events(tmp_path: Path) -> None:
-    data = read(tmp_path, startups=[*STARTUPS[:2], "s2,,old,", "s1,,,", ",,,", "s" * 129 + ",,,"])
+def test_an_entity_without_a_sound_id_is_left_out_and_so_are_its_events(tmp_path: Path) -> None:
+    broken = ["s1,,,", ",,,", "s" * 129 + ",,,", "s\t3,,,"]
+    event = f"2020-05-01,i1,{'s' * 129},,"
+    data = read(tmp_path, startups=[*STARTUPS, *broken], events=[*EVENTS, event])
     assert [str(fault) for fault in data.faults] == [
-        "events.csv.gz:3: startup_id: startup `s2` was left out: startups.csv.gz:3 is broken",
-        "startups.csv.gz:3: founded_year: is no finite number: `old`",
+        f"events.csv.gz:6: startup_id: startup `{'s' * 128}` was left out: startups.csv.gz:6 is broken",
         "startups.csv.gz:4: startup_id: `s1` stands in an earlier row too",
         "startups.csv.gz:5: startup_id: is missing",
         "startups.csv.gz:6: startup_id: is 129 characters long, at most 128 are allowed",
+        "startups.csv.gz:7: startup_id: contains a control character: 's\\t3'",
     ]
-    assert len(data.events) == 3
+    assert (data.rows_left_out, data.values_left_out) == (5, 0)
+    assert len(data.events) == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        (
+            {"startups": [*STARTUPS[:2], "s2,,old,"]},
+            "startups.csv.gz:3: founded_year: is no finite number: `old`",
+        ),
+        (
+            {"startups": [*STARTUPS[:2], "s2,,,soon"]},
+            "startups.csv.gz:3: created_at: is no ISO date or time: `soon`",
+        ),
+        (
+            {"startups": [*STARTUPS[:2], f"s2,{'x' * 257},,"]},
+            "startups.csv.gz:3: category: has 257 characters",
+        ),
+        ({"investors": [*INVESTORS[:2], f"i2,{'x' * 8193},,"]}, "investors.csv:3: name: has 8193 characters"),
+        (
+            {"investors": [*INVESTORS[:2], f"i2,,,{'|'.join(map(str, range(65)))}"]},
+            "investors.csv:3: categories: has 65",
+        ),
+        (
+            {"events": [*EVENTS[:4], "2020-05-01,i1,s1,much,c"]},
+            "events.csv.gz:5: usd: is no finite number: `much`",
+        ),
+        (
+            {"events": [*EVENTS[:4], "2020-05-01,i1,s1,inf,c"]},
+            "events.csv.gz:5: usd: is no finite number: `inf`",
+        ),
+    ],
+)
+def test_a_broken_cell_that_may_be_empty_costs_its_value_alone(
+    tmp_path: Path, changed: dict[str, list[str]], fault: str
+) -> None:
+    data = read(tmp_path, **changed)
+    (found,) = data.faults
+    assert str(found).startswith(fault)
+    assert found.row_kept
+    assert (data.rows_left_out, data.values_left_out) == (0, 1)
+    assert [len(entities) for entities in data.entities.values()] == [2, 2]
+    assert len(data.events) == 4
+    assert found.column not in data.entities["startup"][1].features
 
 
 def test_line_breaks_within_quotes_count_as_lines(tmp_path: Path) -> None:

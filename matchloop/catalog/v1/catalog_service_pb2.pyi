@@ -129,7 +129,7 @@ class ListEntitiesRequest(_message.Message):
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these kinds; empty: all. At most 32."""
+        """Only these kinds, each of a loaded use case; empty: all. At most 32."""
 
     def __init__(
         self,
