@@ -14,10 +14,9 @@ from candidate_svc.mirror import Mirror
 from candidate_svc.popularity import LivePopularity
 from candidate_svc.released import Models, ReleaseLoader, answers
 from candidate_svc.retrieve import Retriever
-from candidate_svc.servicer import SERVICE, CandidateServicer
+from candidate_svc.servicer import SERVICE, CandidateServicer, service
 from candidate_svc.settings import CandidateSettings
 from candidate_svc.states import RememberedStates
-from matchloop.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from matchloop.errors import InvalidInput
 from matchloop.features import load_embedder
 from matchloop.observe.logs import configure_logging, get_logger
@@ -25,7 +24,7 @@ from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import MlflowRegistry, ReleaseSlot
 from matchloop.rpc import deadline
-from matchloop.rpc.server import Server, Service
+from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
@@ -107,8 +106,7 @@ def build(settings: CandidateSettings, registry: Registry | None = None) -> Appl
     }
     states = RememberedStates(client, seconds=settings.state_seconds, most=settings.states_kept)
     servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=utc_now)
-    service = Service(SERVICE, add_CandidateServiceServicer_to_server, servicer)
-    server = Server(settings, [service], metrics=metrics, serving=False)
+    server = Server(settings, [service(servicer)], metrics=metrics, serving=False)
     application = Application(settings, server, mirror, slots, channel)
     server.on_flush("stop polling", application.close)
     return application

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 from candidate_svc import convert
 from candidate_svc.domain import FEEDBACK
 from matchloop.candidate.v1 import candidate_service_pb2 as service_pb2
-from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceServicer
+from matchloop.candidate.v1.candidate_service_pb2_grpc import (
+    CandidateServiceServicer,
+    add_CandidateServiceServicer_to_server,
+)
 from matchloop.errors import Reason, Unavailable
+from matchloop.rpc.server import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,3 +88,8 @@ class CandidateServicer(CandidateServiceServicer):
     def _need_catalogue(self) -> None:
         if not self._ready():
             raise Unavailable("the catalogue has not been read yet", reason=Reason.UPSTREAM_UNAVAILABLE)
+
+
+def service(servicer: CandidateServicer) -> Service:
+    """Return what a `Server` serves."""
+    return Service(SERVICE, add_CandidateServiceServicer_to_server, servicer)

@@ -9,6 +9,7 @@ from matchloop.catalog.v1 import catalog_service_pb2 as calls
 from matchloop.catalog.v1 import catalog_service_pb2_grpc as wire
 from matchloop.errors import NotImplementedYet
 from matchloop.rpc.convert import entity_to_proto
+from matchloop.rpc.server import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from feedback_svc.convert.shared import Schema
     from feedback_svc.store.protocol import Store
+
+SERVICE = "matchloop.catalog.v1.CatalogService"
 
 
 class CatalogServicer(wire.CatalogServiceServicer):
@@ -77,3 +80,8 @@ class CatalogServicer(wire.CatalogServiceServicer):
     ) -> calls.EraseEntityResponse:
         """See the contract."""
         raise NotImplementedYet("EraseEntity is not implemented yet")
+
+
+def service(servicer: CatalogServicer) -> Service:
+    """Return what a `Server` serves."""
+    return Service(SERVICE, wire.add_CatalogServiceServicer_to_server, servicer)

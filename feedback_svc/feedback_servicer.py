@@ -12,6 +12,7 @@ from matchloop.entities import EntityId, EntityKey, Kind
 from matchloop.errors import NotImplementedYet
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.feedback.v1 import feedback_service_pb2_grpc as wire
+from matchloop.rpc.server import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from feedback_svc.insight import RetrainingBounds
     from feedback_svc.store.protocol import Store
     from matchloop.observe.metrics import Metrics
+
+SERVICE = "matchloop.feedback.v1.FeedbackService"
 
 
 class FeedbackServicer(wire.FeedbackServiceServicer):
@@ -176,3 +179,8 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
     ) -> calls.ListMatchesResponse:
         """See the contract."""
         raise NotImplementedYet("ListMatches is not implemented yet")
+
+
+def service(servicer: FeedbackServicer) -> Service:
+    """Return what a `Server` serves."""
+    return Service(SERVICE, wire.add_FeedbackServiceServicer_to_server, servicer)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from feedback_svc.catalog_servicer import CatalogServicer
+from feedback_svc import catalog_servicer, feedback_servicer
 from feedback_svc.convert.shared import Schema
 from feedback_svc.feedback_servicer import FeedbackServicer
 from feedback_svc.insight import RetrainingBounds
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.protocol import Store
-from matchloop.catalog.v1 import catalog_service_pb2_grpc
-from matchloop.feedback.v1 import feedback_service_pb2_grpc
 from matchloop.observe.metrics import Metrics
-from matchloop.rpc.server import Server, Service
+from matchloop.rpc.server import Server
 from matchloop.rpc.settings import ServerSettings
 from matchloop.usecase import UseCases
 
@@ -39,19 +37,8 @@ def build_server(
     schema = Schema.of(use_cases)
     metrics = metrics or Metrics()
     feedback = FeedbackServicer(store, schema, clock, bounds=bounds or RetrainingBounds(), metrics=metrics)
-    return Server(
-        settings,
-        [
-            Service(
-                "matchloop.catalog.v1.CatalogService",
-                catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server,
-                CatalogServicer(store, schema, clock),
-            ),
-            Service(
-                "matchloop.feedback.v1.FeedbackService",
-                feedback_service_pb2_grpc.add_FeedbackServiceServicer_to_server,
-                feedback,
-            ),
-        ],
-        metrics=metrics,
-    )
+    services = [
+        catalog_servicer.service(catalog_servicer.CatalogServicer(store, schema, clock)),
+        feedback_servicer.service(feedback),
+    ]
+    return Server(settings, services, metrics=metrics)

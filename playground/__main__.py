@@ -142,7 +142,8 @@ def _show(stack: Stack) -> None:
     table.add_row("feedback_svc", addresses.feedback, "UpsertEntities, RecordInteractions, RecordDislike")
     table.add_row("candidate_svc", addresses.candidate, "GetCandidates")
     console.print(table)
-    console.print(f"registry {stack.registry_uri}\nlogs     {stack.folder / 'logs'}", soft_wrap=True)
+    console.print(f"database {stack.database_url}\nregistry {stack.registry_uri}", soft_wrap=True)
+    console.print(f"logs     {stack.folder / 'logs'}", soft_wrap=True)
     console.print(
         f"what is there: buf curl --protocol grpc --http2-prior-knowledge --list-services http://{addresses.ranking}",
         soft_wrap=True,
