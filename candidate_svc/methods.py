@@ -100,6 +100,10 @@ class Content:
         return self._index.search(profile, k, exclude=[item], allow=query.may_show)
 
 
+DAY = 86_400.0
+"""Seconds."""
+
+
 class Als:
     """ALS of the release, with the subject folded in from what it did."""
 
@@ -133,11 +137,18 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
         newer = any(event.time > query.models.created for event in query.events)
         if not (whole or newer):
             return trained
-    known = [(item, weight) for item, weight in query.positive if model.item_row(item) is not None]
+    weights = {name: event.weight for name, event in query.asked.use_case.events.items()}
+    known = [
+        event
+        for event in query.events
+        if weights[event.event_type] > 0.0 and model.item_row(event.item) is not None
+    ]
     if not known:
         return trained
-    rows = model.item_rows([item for item, _ in known])
-    return model.fold_in(rows, np.asarray([weight for _, weight in known], dtype=np.float64))
+    rows = model.item_rows([event.item for event in known])
+    given = np.asarray([weights[event.event_type] for event in known], dtype=np.float64)
+    ages = np.asarray([(query.now - event.time).total_seconds() / DAY for event in known])
+    return model.fold_in(rows, model.aged(given, ages))
 
 
 class TwoTower:

@@ -117,6 +117,10 @@ def demo(
         int, typer.Option(min=2, max=20, help="Rounds of lists; a retraining between two.")
     ] = 4,
     subjects: Annotated[int, typer.Option(min=20, max=5000, help="Subjects who ask in each round.")] = 300,
+    entities: Annotated[
+        int,
+        typer.Option(min=50, help="Of a data set, so many of each kind play: the busiest."),
+    ] = 800,
     seed: Annotated[int, typer.Option(help="Fixes the market and every reaction.")] = 7,
 ) -> None:
     """Close the loop: serve, react, retrain, gate, promote, serve better; print the table."""
@@ -129,6 +133,7 @@ def demo(
             folder=Path(folder),
             rounds=rounds,
             subjects=subjects,
+            entities=entities,
             seed=seed,
             console=console,
         )

@@ -71,10 +71,18 @@ class DatasetConfig(_Part):
 
 
 class AlsTrial(_Part):
-    """One setting of the two numbers that matter most."""
+    """One setting of the numbers that matter most.
+
+    `half_life_days`: after so many days an event weighs half; None: all weigh alike.
+    """
 
     regularization: Rate
     alpha: Rate
+    half_life_days: Rate | None = None
+
+    def __str__(self) -> str:
+        aging = f", half-life {self.half_life_days:g} d" if self.half_life_days else ""
+        return f"regularization {self.regularization:g}, alpha {self.alpha:g}{aging}"
 
 
 class AlsConfig(_Part):

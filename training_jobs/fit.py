@@ -215,7 +215,7 @@ class _Run:
             found.model, self.material, self.known, self.lists, self.config.evaluate.k
         )
         self.metrics |= found.metrics
-        self.metrics |= {"als_regularization": found.trial.regularization, "als_alpha": found.trial.alpha}
+        self.metrics |= {f"als_{name}": value for name, value in found.trial if value is not None}
         pairs = datasets.als_pairs(
             self.material.ordered, least_interactions=self.config.dataset.least_interactions
         )

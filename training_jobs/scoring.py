@@ -50,6 +50,14 @@ class Known:
         at = at[self.events.weight[at] > 0.0]
         return self.events.item[at], self.events.weight[at]
 
+    def age_days(self, subject: int) -> NDArray[np.float64]:
+        """Return how old the events of `positive` were at the latest of all, in days."""
+        at = self.by_subject[subject]
+        at = at[self.events.weight[at] > 0.0]
+        day = np.timedelta64(1, "D")
+        ages: NDArray[np.float64] = (self.events.time[-1] - self.events.time[at]) / day
+        return ages
+
     def counts(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many events each subject has: what its tier depends on."""
         none = np.zeros(0, np.int64)
@@ -72,7 +80,8 @@ def als_top(model: AlsModel, material: Material, known: Known, truth: Truth, k: 
             trained = of_item[items] >= 0
             if not trained.any():
                 continue
-            vector = model.fold_in(of_item[items][trained], weights[trained])
+            given = model.aged(weights, known.age_days(subject))
+            vector = model.fold_in(of_item[items][trained], given[trained])
         vectors[at] = vector
     top = top_by_vectors(vectors, factors, truth, k)
     unknown = of_item < 0

@@ -39,6 +39,8 @@ class AlsModel:
         float32, shape (n_subjects, f).
     regularization, alpha
         As given to implicit; 0 or more, over 0.
+    half_life_days
+        After so many days an event weighed half in training: see `aged`. None: all weigh alike.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class AlsModel:
         *,
         regularization: float,
         alpha: float = 1.0,
+        half_life_days: float | None = None,
     ) -> None:
         _check("item", item_ids, item_factors)
         _check("subject", subject_ids, subject_factors)
@@ -68,8 +71,11 @@ class AlsModel:
         self.item_factors = np.ascontiguousarray(item_factors, dtype=np.float32)
         self.subject_ids = list(subject_ids)
         self.subject_factors = np.ascontiguousarray(subject_factors, dtype=np.float32)
+        if half_life_days is not None and not half_life_days > 0.0:
+            raise InvalidInput(f"half_life_days is {half_life_days}, must be over 0")
         self.regularization = regularization
         self.alpha = alpha
+        self.half_life_days = half_life_days
         self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
         factors = self.item_factors.astype(np.float64)
@@ -92,6 +98,10 @@ class AlsModel:
         """Return the trained vector of a subject, shape (f,); None if it was not trained on."""
         row = self._subject_row.get(subject)
         return None if row is None else self.subject_factors[row]
+
+    def aged(self, weights: NDArray[np.floating], age_days: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return what events weigh at their age: w × 2^(−age / half-life), shapes (n,)."""
+        return weights if self.half_life_days is None else aged(weights, age_days, self.half_life_days)
 
     def fold_in(self, item_rows: NDArray[np.int64], weights: NDArray[np.floating]) -> NDArray[np.float32]:
         """Solve x = (YᵀY + Yᵀ(C − I)Y + λI)⁻¹ Yᵀ C p for one subject (Hu et al. 2008, equation 4).
@@ -206,7 +216,12 @@ class AlsModel:
 
     def save(self, folder: Path) -> None:
         """Write the part: als.json, item_ids.json, subject_ids.json and both factor arrays."""
-        settings = {"factors": self.width, "regularization": self.regularization, "alpha": self.alpha}
+        settings = {
+            "factors": self.width,
+            "regularization": self.regularization,
+            "alpha": self.alpha,
+            "half_life_days": self.half_life_days,
+        }
         write_json(folder, "als", settings)
         write_json(folder, "item_ids", self.item_ids)
         write_json(folder, "subject_ids", self.subject_ids)
@@ -237,7 +252,16 @@ class AlsModel:
                 subject_factors,
                 regularization=float(settings["regularization"]),
                 alpha=float(settings["alpha"]),
+                half_life_days=settings.get("half_life_days"),
             )
+
+
+def aged(
+    weights: NDArray[np.floating], age_days: NDArray[np.floating], half_life_days: float
+) -> NDArray[np.floating]:
+    """Halve weights, (n,), for every `half_life_days` of age, (n,); ages under 0 (clock skew) count as 0."""
+    halved: NDArray[np.floating] = weights * 0.5 ** (np.maximum(age_days, 0.0) / half_life_days)
+    return halved
 
 
 def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:

@@ -17,7 +17,7 @@ from matchloop.feedback.v1.session_pb2 import Method
 from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
-from playground.dataset import read_dataset
+from playground.dataset import core, read_dataset
 from playground.demo.examples import examples_of
 from playground.demo.report import Retraining, write_report
 from playground.demo.rounds import Contestant, ask, react, score
@@ -51,6 +51,7 @@ def run_demo(
     folder: Path,
     rounds: int,
     subjects: int,
+    entities: int,
     seed: int,
     console: Console,
 ) -> bool:
@@ -66,6 +67,8 @@ def run_demo(
         Scratch folder of the stack.
     rounds, subjects
         Rounds to play, and subjects who ask in each.
+    entities
+        Of an imported data set, so many of each kind take part: those with most events.
     seed
         Fixes the market and every reaction.
 
@@ -76,7 +79,7 @@ def run_demo(
     """
     began = time.monotonic()
     rng = np.random.default_rng(seed)
-    market, about = _market(data, seed)
+    market, about = _market(data, entities, seed)
     console.print(f"[bold]market[/bold]  {about}")
     demo = Demo(market, rng, console)
     with ExitStack() as running:
@@ -230,15 +233,15 @@ class Demo:
             self._hidden[use_case][subject_id].add(item_id)
 
 
-def _market(data: Path | None, seed: int) -> tuple[Market, str]:
+def _market(data: Path | None, entities: int, seed: int) -> tuple[Market, str]:
     use_cases, now = load_use_cases(), datetime.now(UTC)
     if data is None:
         market = Market.generated(use_cases, seed=seed, now=now).only(BUILT_IN)
         name = "built-in market"
     else:
-        dataset = read_dataset(data, use_cases)
+        dataset = core(read_dataset(data, use_cases), entities)
         market = Market.fitted(dataset, [use_case.id for use_case in dataset.use_cases], seed=seed, now=now)
-        name = dataset.name
+        name = f"{dataset.name}, its busiest part"
     counts = ", ".join(f"{len(entities):,} {kind}s" for kind, entities in market.entities.items())
     return market, f"{name}: {counts}; use cases {', '.join(market.use_cases)}; seed {seed}"
 

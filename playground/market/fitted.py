@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-FACTORS = 5
+FACTORS = 3
 ESTABLISHED = 0.02
 """Share of the items, by events, among which more events make none likelier to be liked."""
 
 SOUGHT_AFTER = 0.08
 """How much an item beyond that loses as its events grow: who has many suitors answers few."""
 
-TRUST = 0.6
+TRUST = 0.7
 """How much of a taste with many events is what they say; the rest changed since, drawn among its like."""
 
-SHARPNESS = 2.0
+SHARPNESS = 3.0
 """How clearly an entity belongs to one of the circles that the factors span."""
 
-CALIBRATION = Calibration(liked=0.01, softness=0.15)
+CALIBRATION = Calibration(liked=0.20, softness=0.15)
 MOST_VALUES = 2000
 """Values of a feature that the fit tells apart; rarer ones are left out."""
 
@@ -63,8 +63,8 @@ class Mixture:
 
     taste: float = 3.0
     profile: float = 0.1
-    popularity: float = 1.2
-    quality: float = 1.0
+    popularity: float = 0.3
+    quality: float = 0.4
 
 
 def fit(dataset: Dataset, use_case_ids: Sequence[str], *, seed: int, now: datetime) -> Market:
@@ -170,7 +170,9 @@ def _factors(read: Interactions, dataset: Dataset, rng: np.random.Generator) -> 
     rows = np.asarray(matrix.sum(axis=1)).reshape(-1) + 2.0
     columns = np.asarray(matrix.sum(axis=0)).reshape(-1) + 2.0
     scaled = matrix.multiply(1.0 / np.sqrt(rows)[:, None]).multiply(1.0 / np.sqrt(columns)[None, :]).tocsr()
-    left, values, right = svds(scaled, k=FACTORS, rng=rng)
+    # In ascending order: the last, largest one is activity, which is no taste.
+    left, values, right = svds(scaled, k=FACTORS + 1, rng=rng)
+    left, values, right = left[:, :FACTORS], values[:FACTORS], right[:FACTORS]
     strength = np.sqrt(values)
     # A smoothed count says how far the events can be trusted.
     subject = _blend(left * strength, np.diff(matrix.indptr), dataset.entities[read.use_case.subject], rng)
@@ -202,7 +204,8 @@ def _blend(
     ]
     trust = (TRUST * counts / (counts + 2.0))[:, None]
     blended = _rows_to_unit(trust * own + (1.0 - trust) * own[like])
-    drawn = np.exp(SHARPNESS * (blended / (blended.std(axis=0) + 1e-12)))
+    place = (blended - blended.mean(axis=0)) / (blended.std(axis=0) + 1e-12)
+    drawn = np.exp(SHARPNESS * np.hstack([place, -place]))
     circles: Floats = (drawn / drawn.sum(axis=1, keepdims=True)).astype(np.float32)
     return circles
 
@@ -217,7 +220,8 @@ def _direction(
 ) -> Direction:
     use_case = read.use_case
     mix = Mixture()
-    subjects, items = vectors
+    # What everybody likes is not taste: without the mean, tastes differ about every item.
+    subjects, items = vectors[0] - vectors[0].mean(axis=0), vectors[1]
     counts = np.bincount(read.item_row, minlength=len(items)).astype(np.float64)
     relative = counts / max(1.0, float(np.quantile(counts, 1.0 - ESTABLISHED)))
     popular = np.minimum(relative, 1.0) - SOUGHT_AFTER * np.log(np.maximum(relative, 1.0))

@@ -12,6 +12,8 @@ from scipy import sparse
 from training_jobs.datasets.manifest import DatasetManifest, manifest_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from training_jobs.datasets.tables import Table
 
 
@@ -23,11 +25,15 @@ class AlsMatrix:
     ----------
     weights
         CSR float32, shape (len(subject_ids), len(item_ids)), over 0 where it holds a value.
+    age_days
+        float32, as many as `weights` has values, in their order: days from a pair's latest event to the
+        latest of all.
     subject_ids, item_ids
         Sorted; only those with a value.
     """
 
     weights: Any
+    age_days: NDArray[np.float32]
     subject_ids: list[str]
     item_ids: list[str]
     manifest: DatasetManifest
@@ -61,7 +67,12 @@ def als_matrix(pairs: Table, *, use_case: str, snapshot: str) -> AlsMatrix:
     subject_ids, subject_rows = _sorted_codes(subjects)
     item_ids, item_rows = _sorted_codes(items)
     weights = found["weight"].to_numpy().astype(np.float32)
-    matrix = sparse.csr_matrix((weights, (subject_rows, item_rows)), shape=(len(subject_ids), len(item_ids)))
+    last = found["last_time"].to_numpy().astype("datetime64[s]")
+    age = (last.max() - last).astype(np.float64) / 86_400.0 if len(last) else np.zeros(0)
+    # Pairs stand once and in order of both ids, so the matrix keeps their order.
+    order = np.lexsort((item_rows, subject_rows))
+    shape = (len(subject_ids), len(item_ids))
+    matrix = sparse.csr_matrix((weights[order], (subject_rows[order], item_rows[order])), shape=shape)
     times = [t for name in ("first_time", "last_time") for t in found[name].to_pylist()]
     manifest = manifest_of(
         "als",
@@ -72,7 +83,7 @@ def als_matrix(pairs: Table, *, use_case: str, snapshot: str) -> AlsMatrix:
         labels={"positive": len(weights)},
         sources={"subjects": len(subject_ids), "items": len(item_ids)},
     )
-    return AlsMatrix(matrix, subject_ids, item_ids, manifest)
+    return AlsMatrix(matrix, age[order].astype(np.float32), subject_ids, item_ids, manifest)
 
 
 def _sorted_codes(encoded: Any) -> tuple[list[str], Any]:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from matchloop.entities import EntityId
 from matchloop.errors import TooFewExamples
-from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.als import AlsModel, aged
 from training_jobs.recipes.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def train_als(
         for trial in trials if len(trials) > 1 else ():
             model = _fit(matrix, config, trial, iterations=config.trial_iterations, seed=seed)
             quality.append((trial, judge(model) if judge else 0.0))
-            bar.advance(
-                f"regularization {trial.regularization:g} alpha {trial.alpha:g}: {quality[-1][1]:.4f}"
-            )
+            bar.advance(f"{trial}: {quality[-1][1]:.4f}")
         best = max(quality, key=lambda tried: tried[1])[0] if quality else trials[0]
         model = _fit(matrix, config, best, iterations=config.iterations, seed=seed)
         bar.advance()
@@ -93,6 +91,9 @@ def _fit(matrix: AlsMatrix, config: AlsConfig, trial: AlsTrial, *, iterations: i
     from implicit.als import AlternatingLeastSquares
 
     weights = matrix.weights
+    if trial.half_life_days is not None:
+        weights = weights.copy()
+        weights.data = aged(weights.data, matrix.age_days, trial.half_life_days).astype(np.float32)
     alpha = trial.alpha / float(weights.data.mean())
     factors = min(config.factors, max(4, min(weights.shape) // 3))
     with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
@@ -114,6 +115,7 @@ def _fit(matrix: AlsMatrix, config: AlsConfig, trial: AlsTrial, *, iterations: i
         np.asarray(als.user_factors, dtype=np.float32),
         regularization=trial.regularization,
         alpha=alpha,
+        half_life_days=trial.half_life_days,
     )
 
 
