@@ -21,7 +21,10 @@ from playground.clients import Addresses, Clients
 from playground.stack import Ports, Stack, StartGivenUp
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+_WIDTH = 120
+"""Columns where no terminal says how many there are: tables must not wrap in a log."""
+
+console = Console() if Console().is_terminal else Console(width=_WIDTH)
 errors = Console(stderr=True, style="red", highlight=False)
 
 UseCaseFolders = Annotated[

@@ -130,7 +130,8 @@ def fit(
 ) -> Fitted:
     """Train all parts; a part with too little data is left out, and said so.
 
-    The latest share of the events chooses and measures. ALS and the popular counts are then made once more
+    The latest share of the events chooses and measures: by what was made of the latest lists, where there are
+    enough, else over the whole catalogue. ALS and the popular counts are then made once more
     from all events, with what was chosen: they cost seconds, and the latest events matter most. The
     Two-Tower stays as it is: its history input brings the latest events in at serving.
 
@@ -179,6 +180,9 @@ class _Run:
         self.truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
         self.lists = shown_truth(material)
         self.list_tops: dict[Method, NDArray[np.int64]] = {}
+        # What chooses among settings and orders: the latest lists, where there are enough; see `lists`.
+        self.by_lists = len(self.lists) >= config.gates.least_pairs
+        self.judged = self.lists if self.by_lists else self.truth
         self.known = Known.of(material.training_events)
         self.parts = Parts()
         self.skipped: dict[str, str] = {}
@@ -196,24 +200,19 @@ class _Run:
             except TooFewExamples as error:
                 self.skipped[part] = error.message
 
-    def ndcg_of(self, top: NDArray[np.int64]) -> NDArray[np.float64]:
-        k = self.config.evaluate.k
-        return self.truth.metrics(top, k)[f"ndcg@{k}"]
-
     def als(self) -> None:
-        tops: dict[int, NDArray[np.int64]] = {}
+        k = self.config.evaluate.k
+
+        def top(model: AlsModel, truth: Truth) -> NDArray[np.int64]:
+            return als_top(model, self.material, self.known, truth, k)
 
         def judge(model: AlsModel) -> float:
-            tops[id(model)] = als_top(model, self.material, self.known, self.truth, self.config.evaluate.k)
-            return _mean(self.ndcg_of(tops[id(model)]))
+            return _mean(self.judged.weighted_ndcg(top(model, self.judged), k))
 
         config, seed = self.config.als, self.config.seed
         found = train_als(self.data.als, config, seed=seed, judge=judge, console=self.console)
-        judge(found.model)
-        self.tops[Method.ALS] = tops[id(found.model)]
-        self.list_tops[Method.ALS] = als_top(
-            found.model, self.material, self.known, self.lists, self.config.evaluate.k
-        )
+        self.tops[Method.ALS] = top(found.model, self.truth)
+        self.list_tops[Method.ALS] = top(found.model, self.lists)
         self.metrics |= found.metrics
         self.metrics |= {f"als_{name}": value for name, value in found.trial if value is not None}
         pairs = datasets.als_pairs(
@@ -293,11 +292,14 @@ class _Run:
         k = self.config.evaluate.k
         use_case = self.material.use_case
         tiers = tiers_of(use_case, self.known.counts(self.truth.subjects))
-        orders = best_orders(use_case, self.tops, self.truth, tiers, k)
+        list_tiers = tiers_of(use_case, self.known.counts(self.lists.subjects))
+        if self.by_lists:
+            orders = best_orders(use_case, self.list_tops, self.lists, list_tiers, k)
+        else:
+            orders = best_orders(use_case, self.tops, self.truth, tiers, k)
         self.parts = replace(self.parts, orders=orders)
         tops = {str(method): top for method, top in self.tops.items()}
         self.routed = routed_top(self.tops, orders, tiers, k)
-        list_tiers = tiers_of(use_case, self.known.counts(self.lists.subjects))
         self.listed = routed_top(self.list_tops, orders, list_tiers, k)
         tops["routed"] = self.routed
         tops["random"] = random_top(self.truth, k, rng)

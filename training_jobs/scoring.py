@@ -188,22 +188,25 @@ def best_orders(
     """Return each tier's method order with the best NDCG@k on validation.
 
     Orders of the measured methods are compared as they would be served, each method filling what is missing:
-    one that knows nothing of a subject gives way to the next. Of equally good orders the one nearest to the
-    use case's wins. A tier with fewer than `least_subjects` validation subjects keeps the use case's order;
-    methods that were not measured come last.
+    one that knows nothing of a subject gives way to the next. The use case's order stays unless another is
+    better by more than the standard error of the difference. A tier with fewer than `least_subjects`
+    validation subjects keeps it too; methods that were not measured come last.
     """
     orders: dict[Tier, tuple[Method, ...]] = {}
     for tier in Tier:
         order = use_case.methods.of(tier)
         rows = np.flatnonzero(tiers == tier.value)
         if len(rows) >= least_subjects:
-            part = Truth(truth.subjects[rows], truth.relevant[rows], truth.seen[rows])
+            part = truth.of(rows)
             measured = sorted(tops, key=lambda method: order.index(method) if method in order else len(order))
-            quality = {
-                tried: float(part.metrics(filled([tops[m][rows] for m in tried], k), k)[f"ndcg@{k}"].mean())
+            found = {
+                tried: part.weighted_ndcg(filled([tops[m][rows] for m in tried], k), k)
                 for tried in permutations(measured)
             }
-            best = max(quality, key=lambda tried: quality[tried])
+            best = max(found, key=lambda tried: float(found[tried].mean()))
+            gain = found[best] - found[tuple(measured)]
+            if gain.mean() <= gain.std() / np.sqrt(len(rows)):
+                best = tuple(measured)
             order = (*best, *(method for method in order if method not in best))
         orders[tier] = order
     return orders

@@ -39,6 +39,11 @@ class Truth:
     def __len__(self) -> int:
         return len(self.subjects)
 
+    def of(self, rows: NDArray[np.int64]) -> Truth:
+        """Return the truth of some of its subjects, by their rows in it."""
+        shown = None if self.shown is None else self.shown[rows]
+        return Truth(self.subjects[rows], self.relevant[rows], self.seen[rows], shown)
+
     def hits(self, top: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each item of `top` (n, k) is relevant; -1 (no item) never is."""
         row = np.repeat(np.arange(len(self)), top.shape[1])
@@ -110,6 +115,7 @@ def truth_of(
     )
     relevant = relevant - relevant.multiply(seen > 0)
     relevant.eliminate_zeros()
+    relevant.data[:] = 1.0
     subjects = np.flatnonzero(np.diff(relevant.indptr) > 0).astype(np.int64)
     if at_most is not None and rng is not None and len(subjects) > at_most:
         subjects = np.sort(rng.choice(subjects, at_most, replace=False))
