@@ -294,7 +294,7 @@ class _Run:
         tiers = tiers_of(use_case, self.known.counts(self.truth.subjects))
         list_tiers = tiers_of(use_case, self.known.counts(self.lists.subjects))
         if self.by_lists:
-            orders = best_orders(use_case, self.list_tops, self.lists, list_tiers, k)
+            orders = best_orders(use_case, self.list_tops, self.lists, list_tiers, k, margin=1.0)
         else:
             orders = best_orders(use_case, self.tops, self.truth, tiers, k)
         self.parts = replace(self.parts, orders=orders)

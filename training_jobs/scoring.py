@@ -183,14 +183,19 @@ def best_orders(
     tiers: NDArray[np.str_],
     k: int,
     *,
+    margin: float = 0.0,
     least_subjects: int = 20,
 ) -> dict[Tier, tuple[Method, ...]]:
     """Return each tier's method order with the best NDCG@k on validation.
 
     Orders of the measured methods are compared as they would be served, each method filling what is missing:
-    one that knows nothing of a subject gives way to the next. The use case's order stays unless another is
-    better by more than the standard error of the difference. A tier with fewer than `least_subjects`
-    validation subjects keeps it too; methods that were not measured come last.
+    one that knows nothing of a subject gives way to the next. A tier with fewer than `least_subjects`
+    validation subjects keeps the use case's order; methods that were not measured come last.
+
+    Parameters
+    ----------
+    margin
+        By how many standard errors of the difference an order has to beat the use case's to replace it.
     """
     orders: dict[Tier, tuple[Method, ...]] = {}
     for tier in Tier:
@@ -205,7 +210,7 @@ def best_orders(
             }
             best = max(found, key=lambda tried: float(found[tried].mean()))
             gain = found[best] - found[tuple(measured)]
-            if gain.mean() <= gain.std() / np.sqrt(len(rows)):
+            if gain.mean() <= margin * gain.std() / np.sqrt(len(rows)):
                 best = tuple(measured)
             order = (*best, *(method for method in order if method not in best))
         orders[tier] = order
