@@ -40,10 +40,13 @@ protos: $(STAMP)dev   ## regenerate the committed stubs from protos/
 	$(BIN)/buf format --write
 	$(BIN)/python protos/generate.py
 
-bench-quality: $(STAMP)local   ## retrieval quality; DATA=folder names the data set
+bench-quality: $(STAMP)local   ## retrieval quality on a data set: DATA=folder
+	@test -n '$(DATA)' || { echo 'make bench-quality DATA=folder: name a data set (docs/data-sets.md)'; exit 2; }
 	$(BIN)/python -m benchmarks.quality '$(DATA)' --out quality.json
 
-bench: bench-quality  ## every benchmark
+bench: $(STAMP)local  ## whether the simulated market can be learned; with DATA=folder, retrieval quality too
+	$(BIN)/python -m benchmarks.market --out market.json
+	$(if $(DATA),$(MAKE) bench-quality DATA='$(DATA)')
 
 clean:                ## remove what the targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
