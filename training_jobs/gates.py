@@ -13,10 +13,15 @@ from rich.table import Table
 from matchloop.errors import ReleaseRefused
 from matchloop.release import check_golden, verify
 from matchloop.rerank.scorer import Ranker
+from matchloop.retrieval.als import AlsModel
+from training_jobs.champion import load_two_tower
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from matchloop.release.golden import Answerer
     from matchloop.usecase import UseCase
     from training_jobs.config import GateConfig
 
@@ -105,12 +110,23 @@ def folder_gates(folder: Path, use_case: UseCase, config: GateConfig) -> list[Ga
     try:
         manifest = verify(folder, use_case)
         gates.append(Gate("checksums_and_schema", 0.0, 0.0, Verdict.PASSED, "faults"))
-        if "ranker" in manifest.parts:
-            check_golden(folder, {"ranker": Ranker.load(folder / "ranker", use_case).answer})
+        check_golden(folder, _answerers(folder, use_case, manifest.parts))
         gates.append(Gate("golden_requests", 0.0, 0.0, Verdict.PASSED, "faults"))
     except ReleaseRefused as error:
         gates.append(Gate("whole", 1.0, 0.0, Verdict.REFUSED, error.message))
     return gates
+
+
+def _answerers(folder: Path, use_case: UseCase, parts: Sequence[str]) -> dict[str, Answerer]:
+    """Load every part that has golden requests, as the services do."""
+    found: dict[str, Answerer] = {}
+    if "ranker" in parts:
+        found["ranker"] = Ranker.load(folder / "ranker", use_case).answer
+    if "als" in parts:
+        found["als"] = AlsModel.load(folder / "als").answer
+    if "two_tower" in parts:
+        found["two_tower"] = load_two_tower(folder, use_case).answer
+    return found
 
 
 def passed(gates: list[Gate]) -> bool:

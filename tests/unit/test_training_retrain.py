@@ -23,7 +23,7 @@ from training_jobs import tracking
 from training_jobs.champion import load_two_tower, orders_of, ranker_duel
 from training_jobs.config import TrainingConfig, load_config
 from training_jobs.datasets.ranker import split_by_time
-from training_jobs.gates import Verdict, passed, ranker_gate
+from training_jobs.gates import Verdict, folder_gates, passed, ranker_gate
 from training_jobs.lists import shown_truth
 from training_jobs.retrain import Retraining, retrain
 
@@ -232,3 +232,28 @@ def test_what_is_new_to_a_champion_came_after_its_watermark(world: Path, tmp_pat
     organic = material.newer(truth, -1)
     assert 0 < organic.relevant.nnz < truth.relevant.nnz
     assert len(material.newer(truth, 600)) == 0
+
+
+def test_factors_that_answer_otherwise_than_as_built_are_refused(world: Path, tmp_path: Path) -> None:
+    steps = Steps(tmp_path).steps(world)
+    steps.train()
+    folder = steps.release_folder
+    sound = [gate.verdict for gate in folder_gates(folder, INVESTORS, quick().gates)]
+    assert Verdict.REFUSED not in sound
+
+    als = np.load(folder / "als" / "item_factors.npy")
+    np.save(folder / "als" / "item_factors.npy", als * 0.5)
+    manifest = Manifest.read(folder)
+    Manifest.write(
+        folder,
+        release=manifest.release,
+        use_case=INVESTORS,
+        created=manifest.created,
+        snapshot=manifest.snapshot,
+        parts=manifest.parts,
+        metrics=manifest.metrics,
+    )
+    asked = folder_gates(folder, INVESTORS, quick().gates)
+    refused = [gate for gate in asked if gate.verdict is Verdict.REFUSED]
+    assert len(refused) == 1
+    assert "als" in refused[0].note
