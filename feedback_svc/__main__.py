@@ -6,8 +6,8 @@ import sys
 
 from feedback_svc.serving import bounds_of, build_server
 from feedback_svc.settings import FeedbackSettings
-from feedback_svc.store.database import Database
 from feedback_svc.store.postgres import PostgresStore
+from feedback_svc.store.postgres.database import Database
 from matchloop.errors import InvalidInput
 from matchloop.observe.logs import configure_logging
 from matchloop.rpc.settings import read_settings

@@ -26,7 +26,7 @@ from sqlalchemy.exc import OperationalError
 from feedback_svc.command import told
 from feedback_svc.export_columns import COPIED, ENTITIES, CopiedTable
 from feedback_svc.settings import DatabaseSettings
-from feedback_svc.store.catalog_sql import entity_of
+from feedback_svc.store.postgres.catalog import entity_of
 from matchloop.errors import Reason, Unavailable
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now

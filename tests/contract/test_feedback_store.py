@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,9 +12,6 @@ from feedback_svc.dislikes import Dislike, Receipt
 from feedback_svc.insight import microseconds
 from feedback_svc.interactions import Tie, facts_of
 from feedback_svc.sessions import RecordFilter, SessionsRecorded
-from feedback_svc.store.database import Database
-from feedback_svc.store.memory import MemoryStore
-from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.protocol import Store
 from matchloop.entities import Embedding, Multi, Numeric, Text
 from matchloop.errors import Conflict, NotFound, Reason
@@ -26,11 +22,7 @@ LATER = NOW + timedelta(hours=1)
 START = ChangePosition()
 
 
-class StoreContract:
-    @pytest.fixture
-    def store(self) -> object:
-        raise NotImplementedError
-
+class TestStore:
     def test_an_upsert_says_what_it_did_and_keeps_every_type(self, store: Store) -> None:
         full = startup(
             "a",
@@ -297,18 +289,3 @@ def dislike(store: Store, id_: str, **given: object) -> Receipt:
         item_kind="startup",
         now=NOW,
     )
-
-
-class TestMemoryStore(StoreContract):
-    @pytest.fixture
-    def store(self) -> Store:
-        return MemoryStore()
-
-
-@pytest.mark.processes
-class TestPostgresStore(StoreContract):
-    @pytest.fixture
-    def store(self, database_url: str) -> Iterator[Store]:
-        store = PostgresStore(Database(database_url, pool_size=2))
-        yield store
-        store.close()

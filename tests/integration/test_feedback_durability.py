@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from feedback_svc.sessions import RecordFilter
-from feedback_svc.store.database import Database
 from feedback_svc.store.postgres import PostgresStore
+from feedback_svc.store.postgres.database import Database
 from matchloop.feedback.v1 import feedback_service_pb2, feedback_service_pb2_grpc, interaction_pb2
 from tests.feedback_worlds import USE_CASE
 

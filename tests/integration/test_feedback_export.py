@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from feedback_svc.export import export
-from feedback_svc.store.database import Database
 from feedback_svc.store.postgres import PostgresStore
+from feedback_svc.store.postgres.database import Database
 from matchloop.entities import Embedding, Text
 from matchloop.snapshot import TableName, entities_of, read_snapshot
 from tests.contract.test_feedback_store import dislike

@@ -17,11 +17,11 @@ from sqlalchemy import create_engine, text
 from feedback_svc.catalog import ChangePosition
 from feedback_svc.migrate import continue_sequences, migrate
 from feedback_svc.sessions import RecordFilter
-from feedback_svc.store.database import Database
 from feedback_svc.store.memory import MemoryStore
 from feedback_svc.store.postgres import PostgresStore
+from feedback_svc.store.postgres.database import Database
+from feedback_svc.store.postgres.tables import Base
 from feedback_svc.store.protocol import Store
-from feedback_svc.store.tables import Base
 from matchloop.errors import Reason, Unavailable
 from playground.postgres import EmbeddedPostgres
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, key, shown, startup

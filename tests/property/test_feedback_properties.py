@@ -12,8 +12,8 @@ from feedback_svc.catalog import ChangePosition, halved, merge_decayed
 from feedback_svc.dislikes import FLOOR, Cut, decayed_factor, fold
 from feedback_svc.interactions import Interaction
 from feedback_svc.store.features import canonical
-from feedback_svc.store.literals import number_array, text_array
 from feedback_svc.store.memory import MemoryStore
+from feedback_svc.store.postgres.literals import number_array, text_array
 from matchloop.entities import Categorical, Embedding, Multi, Numeric, Text
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, key
 

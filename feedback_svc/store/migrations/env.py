@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from feedback_svc.store.tables import Base
+from feedback_svc.store.postgres.tables import Base
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)

@@ -34,7 +34,8 @@ FUNCTIONS = (
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    for name in ("0001_the_record.sql", "0001_functions.sql"):
+        op.get_bind().exec_driver_sql(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def downgrade() -> None:

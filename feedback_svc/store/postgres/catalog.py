@@ -10,10 +10,10 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts, cut_page
-from feedback_svc.store.database import Database
 from feedback_svc.store.features import read_features, write_features
-from feedback_svc.store.literals import flag_array, text_array, time_array
-from feedback_svc.store.tables import EntityRow, ItemStatsRow
+from feedback_svc.store.postgres.database import Database
+from feedback_svc.store.postgres.literals import flag_array, text_array, time_array
+from feedback_svc.store.postgres.tables import EntityRow, ItemStatsRow
 from matchloop.entities import Entity, EntityId, EntityKey, Kind
 from matchloop.errors import NotFound
 
@@ -63,7 +63,7 @@ ENTITY_COLUMNS = (
 )
 
 
-class CatalogSql:
+class PostgresCatalog:
     """The catalogue's part of the store."""
 
     _database: Database

@@ -22,11 +22,11 @@ from feedback_svc.dislikes import (
 from feedback_svc.insight import NegativeNumbers
 from feedback_svc.interactions import EventFacts, Interaction
 from feedback_svc.sessions import RecordFilter
-from feedback_svc.store.catalog_sql import ENTITY_COLUMNS, entity_of
-from feedback_svc.store.database import Database
-from feedback_svc.store.literals import number_array, text_array, time_array
-from feedback_svc.store.record_sql import RECORD_INTERACTIONS, interaction_parameters
-from feedback_svc.store.tables import DislikeRow, EntityRow, InteractionRow, SessionRow
+from feedback_svc.store.postgres.catalog import ENTITY_COLUMNS, entity_of
+from feedback_svc.store.postgres.database import Database
+from feedback_svc.store.postgres.literals import number_array, text_array, time_array
+from feedback_svc.store.postgres.record import RECORD_INTERACTIONS, interaction_parameters
+from feedback_svc.store.postgres.tables import DislikeRow, EntityRow, InteractionRow, SessionRow
 from matchloop.entities import Entity
 from matchloop.errors import Conflict
 from matchloop.usecase import DislikeReason
@@ -64,7 +64,7 @@ SELECT count(*) FROM marked
 """
 
 
-class DislikeSql:
+class PostgresDislikes:
     """The part of the store for dislikes."""
 
     _database: Database

@@ -12,10 +12,10 @@ from feedback_svc.dislikes import Factor
 from feedback_svc.insight import HIDDEN_ITEMS, RECENT_EVENTS, RecentEvents, SubjectState, factors_now
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction, Tie
 from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded
-from feedback_svc.store.catalog_sql import entity_of
-from feedback_svc.store.database import Database
-from feedback_svc.store.literals import flag_array, number_array, text_array, time_array
-from feedback_svc.store.tables import InteractionRow, SessionRow
+from feedback_svc.store.postgres.catalog import entity_of
+from feedback_svc.store.postgres.database import Database
+from feedback_svc.store.postgres.literals import flag_array, number_array, text_array, time_array
+from feedback_svc.store.postgres.tables import InteractionRow, SessionRow
 from matchloop.entities import EntityKey
 from matchloop.errors import NotFound, Reason
 from matchloop.usecase import Method, Tier
@@ -32,7 +32,7 @@ SELECT duplicates, tied FROM record_sessions(%s::text[], %s::text[], %s::text[],
 SUBJECT_STATE = "SELECT * FROM subject_state(%s, %s, %s, %s, %s)"
 
 
-class RecordSql:
+class PostgresRecord:
     """The part of the store for lists shown and reactions."""
 
     _database: Database

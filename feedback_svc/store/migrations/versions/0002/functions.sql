@@ -1,0 +1,197 @@
+-- The hot statements are functions: one round trip each, planned once a connection, and every statement in
+-- them sees what committed while it waited for a lock.
+--
+-- Locks, always in this order, so that no two calls wait for each other: session stripes (ascending),
+-- interaction ids, item counts, subject counts (each sorted).
+
+-- An interaction and its session may be written at the same time, neither seeing the other. Interactions
+-- hold their session's stripe shared, sessions hold it alone: whoever comes second sees the first.
+CREATE OR REPLACE FUNCTION hold_sessions(ids text[], alone boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    stripe int;
+BEGIN
+    FOR stripe IN SELECT DISTINCT hashtext(id) & 255 FROM unnest(ids) AS id WHERE id <> '' ORDER BY 1 LOOP
+        IF alone THEN
+            PERFORM pg_advisory_xact_lock(74001, stripe);
+        ELSE
+            PERFORM pg_advisory_xact_lock_shared(74001, stripe);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Stores a batch (at most 512, no id twice) and returns the ids that were stored before.
+CREATE OR REPLACE FUNCTION record_interactions(
+    ids text[], use_cases text[], subjects text[], items text[], events text[], times timestamptz[],
+    session_ids text[], hiding boolean[], viewing int[], counting int[], weights float8[],
+    half_lives float8[], received timestamptz
+) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    change bigint;
+    stored int[];
+    repeated int[] := '{}';
+BEGIN
+    PERFORM hold_sessions(session_ids, false);
+    change := change_now();
+    WITH inserted AS (
+        INSERT INTO interactions (sequence, interaction_id, use_case, subject_id, item_id, event_type,
+            event_time, receive_time, hides, session_id, rank, score, method, release)
+        SELECT (change << 9) | (sent.place - 1), sent.id, sent.use_case, sent.subject_id, sent.item_id,
+            sent.event_type, sent.event_time, received, sent.hides, nullif(sent.session_id, ''),
+            CASE WHEN s.session_id IS NOT NULL
+                THEN coalesce(array_position(s.item_ids, sent.item_id), 0) END,
+            s.scores[array_position(s.item_ids, sent.item_id)],
+            nullif(s.methods[array_position(s.item_ids, sent.item_id)], ''),
+            s.release
+        FROM unnest(ids, use_cases, subjects, items, events, times, session_ids, hiding) WITH ORDINALITY
+            AS sent (id, use_case, subject_id, item_id, event_type, event_time, session_id, hides, place)
+        LEFT JOIN sessions s ON sent.session_id <> '' AND s.session_id = sent.session_id
+            AND s.use_case = sent.use_case AND s.subject_id = sent.subject_id
+        ORDER BY sent.id COLLATE "C"
+        ON CONFLICT (interaction_id) DO NOTHING
+        RETURNING sequence
+    )
+    SELECT coalesce(array_agg((sequence & 511)::int + 1), '{}') INTO stored FROM inserted;
+    IF cardinality(stored) < cardinality(ids) THEN
+        SELECT array_agg(place) INTO repeated
+        FROM generate_series(1, cardinality(ids)) AS place WHERE NOT place = ANY (stored);
+        IF cardinality(stored) = 0 THEN
+            RETURN ids;
+        END IF;
+    END IF;
+
+    INSERT INTO item_stats AS kept (use_case, item_id, views, interactions, decayed_weight, decay_time,
+        half_life_seconds, change_sequence)
+    SELECT sent.use_case, sent.item_id, sum(sent.view), sum(sent.counted),
+        sum(sent.weight * halved(sent.event_time, sent.latest, sent.half_life)),
+        max(sent.latest), max(sent.half_life), change
+    FROM (
+        SELECT *, max(event_time) OVER (PARTITION BY use_case, item_id) AS latest
+        FROM unnest(use_cases, items, times, viewing, counting, weights, half_lives) WITH ORDINALITY
+            AS each (use_case, item_id, event_time, view, counted, weight, half_life, place)
+        WHERE (view > 0 OR counted > 0) AND NOT place = ANY (repeated)
+    ) AS sent
+    GROUP BY sent.use_case, sent.item_id
+    ORDER BY sent.use_case COLLATE "C", sent.item_id COLLATE "C"
+    ON CONFLICT (use_case, item_id) DO UPDATE SET
+        views = kept.views + excluded.views,
+        interactions = kept.interactions + excluded.interactions,
+        decayed_weight =
+            kept.decayed_weight * halved(kept.decay_time, greatest(kept.decay_time, excluded.decay_time),
+                excluded.half_life_seconds)
+            + excluded.decayed_weight * halved(excluded.decay_time,
+                greatest(kept.decay_time, excluded.decay_time), excluded.half_life_seconds),
+        decay_time = greatest(kept.decay_time, excluded.decay_time),
+        half_life_seconds = excluded.half_life_seconds,
+        change_sequence = excluded.change_sequence;
+
+    INSERT INTO subject_counts AS kept (use_case, subject_id, interactions)
+    SELECT sent.use_case, sent.subject_id, count(*)
+    FROM unnest(use_cases, subjects) WITH ORDINALITY AS sent (use_case, subject_id, place)
+    WHERE NOT place = ANY (repeated)
+    GROUP BY sent.use_case, sent.subject_id
+    ORDER BY sent.use_case COLLATE "C", sent.subject_id COLLATE "C"
+    ON CONFLICT (use_case, subject_id) DO UPDATE SET interactions = kept.interactions + excluded.interactions;
+
+    RETURN ARRAY(
+        SELECT id FROM unnest(ids) WITH ORDINALITY AS sent (id, place)
+        WHERE place = ANY (repeated) ORDER BY place
+    );
+END
+$$;
+
+-- Stores lists (no id twice); arrays come as array literals, for they differ in length. Returns the ids
+-- stored before, and how many interactions were tied.
+CREATE OR REPLACE FUNCTION record_sessions(
+    ids text[], use_cases text[], subjects text[], releases text[], arms text[], tiers text[],
+    reranks boolean[], sources text[], serve_times timestamptz[], names text[], items text[], score_lists text[],
+    method_lists text[], propensity_lists text[], value_lists text[], received timestamptz,
+    OUT duplicates text[], OUT tied bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    stored text[];
+BEGIN
+    PERFORM hold_sessions(ids, true);
+    WITH inserted AS (
+        INSERT INTO sessions (session_id, use_case, subject_id, release, arm, tier, reranked, source,
+            serve_time, receive_time, sequence, feature_names, item_ids, scores, methods, propensities,
+            feature_values)
+        SELECT sent.id, sent.use_case, sent.subject_id, sent.release, sent.arm, sent.tier, sent.reranked,
+            sent.source, sent.serve_time, received, change_now() << 9, sent.names::text[],
+            sent.items::text[], sent.scores::float8[], sent.methods::text[], sent.propensities::float8[],
+            sent.feature_values::real[]
+        FROM unnest(ids, use_cases, subjects, releases, arms, tiers, reranks, sources, serve_times, names,
+            items, score_lists, method_lists, propensity_lists, value_lists)
+            AS sent (id, use_case, subject_id, release, arm, tier, reranked, source, serve_time, names,
+                items, scores, methods, propensities, feature_values)
+        ORDER BY sent.id COLLATE "C"
+        ON CONFLICT (session_id) DO NOTHING
+        RETURNING session_id
+    )
+    SELECT coalesce(array_agg(session_id), '{}') INTO stored FROM inserted;
+    duplicates := ARRAY(
+        SELECT id FROM unnest(ids) WITH ORDINALITY AS sent (id, place)
+        WHERE NOT id = ANY (stored) ORDER BY place
+    );
+    UPDATE interactions i SET
+        rank = coalesce(array_position(s.item_ids, i.item_id), 0),
+        score = s.scores[array_position(s.item_ids, i.item_id)],
+        method = nullif(s.methods[array_position(s.item_ids, i.item_id)], ''),
+        release = s.release
+    FROM unnest(stored) AS new (id) JOIN sessions s ON s.session_id = new.id
+    WHERE i.session_id = s.session_id AND i.rank IS NULL AND i.session_id IS NOT NULL
+        AND i.use_case = s.use_case AND i.subject_id = s.subject_id;
+    GET DIAGNOSTICS tied = ROW_COUNT;
+    UPDATE dislikes d SET
+        predicted_score = greatest(0.0, least(1.0, s.scores[array_position(s.item_ids, d.item_id)])),
+        error = greatest(0.0, least(1.0, s.scores[array_position(s.item_ids, d.item_id)]))
+    FROM unnest(stored) AS new (id) JOIN sessions s ON s.session_id = new.id
+    WHERE d.session_id = s.session_id AND d.predicted_score IS NULL AND d.session_id IS NOT NULL
+        AND d.use_case = s.use_case AND d.subject_id = s.subject_id
+        AND array_position(s.item_ids, d.item_id) IS NOT NULL;
+END
+$$;
+
+-- All that retrieval needs of a subject, in one go. Long columns come joined by the unit separator, which no
+-- id holds (ids have no control characters): splitting text is ten times faster than reading an array.
+-- Event times are microseconds since 1970.
+CREATE OR REPLACE FUNCTION subject_state(
+    of_use_case text, of_kind text, of_subject text, most_events int, most_hidden int,
+    OUT features jsonb, OUT active boolean, OUT create_time timestamptz, OUT update_time timestamptz,
+    OUT change_sequence bigint, OUT interaction_count bigint,
+    OUT event_items text, OUT event_types text, OUT event_times text, OUT hidden text,
+    OUT factor_features text[], OUT factor_values text[], OUT factors float8[], OUT as_of timestamptz[]
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT e.features, e.active, e.create_time, e.update_time, e.change_sequence
+    INTO features, active, create_time, update_time, change_sequence
+    FROM entities e WHERE e.kind = of_kind AND e.id = of_subject;
+
+    SELECT c.interactions INTO interaction_count
+    FROM subject_counts c WHERE c.use_case = of_use_case AND c.subject_id = of_subject;
+    IF interaction_count IS NULL THEN
+        interaction_count := 0;
+        RETURN;
+    END IF;
+
+    SELECT string_agg(r.item_id, E'\x1f'), string_agg(r.event_type, E'\x1f'),
+        string_agg(((date_part('epoch', r.event_time) * 1e6)::bigint)::text, E'\x1f')
+    INTO event_items, event_types, event_times
+    FROM (
+        SELECT i.item_id, i.event_type, i.event_time FROM interactions i
+        WHERE i.use_case = of_use_case AND i.subject_id = of_subject
+        ORDER BY i.event_time DESC, i.sequence DESC LIMIT most_events
+    ) AS r;
+
+    SELECT string_agg(r.item_id, E'\x1f') INTO hidden
+    FROM (
+        SELECT i.item_id FROM interactions i
+        WHERE i.use_case = of_use_case AND i.subject_id = of_subject AND i.hides
+        ORDER BY i.event_time DESC, i.sequence DESC LIMIT most_hidden
+    ) AS r;
+
+    SELECT array_agg(w.feature), array_agg(w.value), array_agg(w.factor), array_agg(w.as_of)
+    INTO factor_features, factor_values, factors, as_of
+    FROM weight_factors w WHERE w.use_case = of_use_case AND w.subject_id = of_subject;
+END
+$$;

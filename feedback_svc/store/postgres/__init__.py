@@ -1,0 +1,19 @@
+"""The record in PostgreSQL."""
+
+from __future__ import annotations
+
+from feedback_svc.store.postgres.catalog import PostgresCatalog
+from feedback_svc.store.postgres.database import Database
+from feedback_svc.store.postgres.dislikes import PostgresDislikes
+from feedback_svc.store.postgres.record import PostgresRecord
+
+
+class PostgresStore(PostgresCatalog, PostgresRecord, PostgresDislikes):
+    """A `Store` over a migrated database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
