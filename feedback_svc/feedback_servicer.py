@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from feedback_svc.convert import dislikes as of_dislikes
 from feedback_svc.convert import interactions as of_interactions
+from feedback_svc.convert import matches as of_matches
 from feedback_svc.convert import sessions as of_sessions
 from matchloop.entities import EntityId, EntityKey, Kind
 from matchloop.errors import NotImplementedYet
@@ -178,7 +179,9 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         self, request: calls.ListMatchesRequest, context: grpc.ServicerContext
     ) -> calls.ListMatchesResponse:
         """See the contract."""
-        raise NotImplementedYet("ListMatches is not implemented yet")
+        which, before, limit = of_matches.matches_page(request, self._schema, self._clock())
+        found = self._store.list_matches(which, before=before, limit=limit + 1)
+        return of_matches.matches_page_reply(request, found, limit)
 
 
 def service(servicer: FeedbackServicer) -> Service:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from feedback_svc.matches.ledger import MatchRole, roles_of
 from feedback_svc.sessions import Session
 from matchloop.usecase import Method, UseCase
 
@@ -68,6 +69,8 @@ class EventFacts:
         Adds to the item's decayed weight; 0 for what is not positive.
     half_life_seconds
         Of the use case's popularity.
+    match
+        What it says in the match ledger; None: nothing.
     """
 
     hides: bool
@@ -75,10 +78,12 @@ class EventFacts:
     counted: bool
     weight: float
     half_life_seconds: float
+    match: MatchRole | None = None
 
 
-def facts_of(use_case: UseCase) -> dict[str, EventFacts]:
-    """Return the facts by event type of a use case."""
+def facts_of(use_case: UseCase, reverse: UseCase | None = None) -> dict[str, EventFacts]:
+    """Return the facts by event type of a use case; `reverse` is the one it is the forward of, if any."""
+    roles = roles_of(use_case, reverse)
     half_life = use_case.popularity.half_life_days * SECONDS_A_DAY
     return {
         name: EventFacts(
@@ -87,6 +92,7 @@ def facts_of(use_case: UseCase) -> dict[str, EventFacts]:
             counted=event.weight > 0 and not event.view,
             weight=max(0.0, event.weight),
             half_life_seconds=half_life,
+            match=roles.get(name),
         )
         for name, event in use_case.events.items()
     }

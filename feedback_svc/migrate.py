@@ -63,7 +63,8 @@ def continue_sequences(url: str) -> int:
     highest = """
         SELECT greatest(
             (SELECT max(change_sequence) FROM entities), (SELECT max(change_sequence) FROM item_stats),
-            (SELECT max(sequence) >> 9 FROM interactions), (SELECT max(sequence) >> 9 FROM sessions), 0)
+            (SELECT max(sequence) >> 9 FROM interactions), (SELECT max(sequence) >> 9 FROM sessions),
+            (SELECT max(sequence) >> 9 FROM matches), 0)
     """
     try:
         with engine.begin() as connection:
@@ -75,6 +76,19 @@ def continue_sequences(url: str) -> int:
                     )
                 ).scalar_one()
             )
+    finally:
+        engine.dispose()
+
+
+def lacks_matches(url: str) -> bool:
+    """Say whether interactions are stored, but none in the match ledger: they came before it was kept."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            if connection.execute(text("SELECT to_regclass('matches')")).scalar_one() is None:
+                return False
+            statement = "SELECT EXISTS (SELECT FROM interactions) AND NOT EXISTS (SELECT FROM matches)"
+            return bool(connection.execute(text(statement)).scalar_one())
     finally:
         engine.dispose()
 
@@ -91,7 +105,13 @@ def main(
         migrate(settings.database_url, revision=revision)
         if restored:
             typer.echo(f"sequences go on with offset {continue_sequences(settings.database_url)}")
+        behind = lacks_matches(settings.database_url)
     typer.echo(f"schema is at {revision}")
+    if behind:
+        typer.echo(
+            "interactions are stored, but no matches: if a use case with a reverse is among them, run"
+            " python -m feedback_svc.matches"
+        )
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def database_url(postgres: EmbeddedPostgres) -> str:
 
 def facts(interactions: list[Interaction]) -> list[EventFacts]:
     """What each does, by the shipped use cases."""
-    return [facts_of(use_cases()[i.use_case])[i.event_type] for i in interactions]
+    loaded = use_cases()
+    return [facts_of(loaded[i.use_case], loaded.reverse_of(i.use_case))[i.event_type] for i in interactions]
 
 
 def key(kind: str, id_: str) -> EntityKey:

@@ -56,7 +56,7 @@ class Schema:
         """Prepare the use cases."""
         return cls(
             use_cases,
-            {name: facts_of(use_case) for name, use_case in use_cases.items()},
+            {name: facts_of(use_case, use_cases.reverse_of(name)) for name, use_case in use_cases.items()},
             {
                 kind: use_case.embedding_width
                 for use_case in use_cases.values()

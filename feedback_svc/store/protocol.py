@@ -10,6 +10,7 @@ from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemSt
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike
 from feedback_svc.insight import NegativeNumbers, SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
+from feedback_svc.matches.ledger import MatchFilter, StoredMatch
 from feedback_svc.sessions import RecordFilter, Session, SessionsRecorded
 from matchloop.entities import Entity, EntityKey
 from matchloop.usecase import DislikeReason
@@ -92,4 +93,8 @@ class Store(Protocol):
 
     def mark_negatives_used(self, use_case: str, *, release: str, to_sequence: int, now: datetime) -> int:
         """Mark unused negatives up to a sequence, itself included; return how many."""
+        ...
+
+    def list_matches(self, which: MatchFilter, *, before: int | None, limit: int) -> list[StoredMatch]:
+        """List by sequence, latest change first, below a sequence."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ class UseCases(Mapping[str, UseCase]):
 
     def __init__(self, use_cases: Sequence[UseCase]) -> None:
         self._by_id = {use_case.id: use_case for use_case in use_cases}
+        self._reverses = {
+            use_case.reverse_of: use_case for use_case in use_cases if use_case.reverse_of is not None
+        }
 
     def __getitem__(self, key: str) -> UseCase:
         """Return the use case of that id.
@@ -47,6 +50,10 @@ class UseCases(Mapping[str, UseCase]):
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def reverse_of(self, forward: str) -> UseCase | None:
+        """Return the use case that is the reverse of `forward`; None when there is none."""
+        return self._reverses.get(forward)
 
     @property
     def kinds(self) -> Mapping[str, Mapping[str, str]]:
@@ -95,6 +102,7 @@ def load_use_cases(*folders: Path) -> UseCases:
                 for fault in error.errors()
             ]
     violations += _disagreements(use_cases)
+    violations += _reversals(use_cases, declared=raw.keys())
     if violations:
         raise InvalidInput.of(violations)
     return UseCases(use_cases)
@@ -131,4 +139,33 @@ def _disagreements(use_cases: Sequence[UseCase]) -> list[Violation]:
                         f"differs from {other.id} in {', '.join(differing)}",
                     )
                 )
+    return found
+
+
+def _reversals(use_cases: Sequence[UseCase], *, declared: Collection[str]) -> list[Violation]:
+    """Check that a reverse has a forward use case between the same kinds, turned, which has no other."""
+    by_id = {use_case.id: use_case for use_case in use_cases}
+    reverses: dict[str, str] = {}
+    found = []
+    for use_case in use_cases:
+        name = use_case.reverse_of
+        if name is None:
+            continue
+        where, forward = f"{use_case.id}: reverse_of", by_id.get(name)
+        if forward is None:
+            if name not in declared:  # a declared one is at fault itself
+                found.append(Violation(where, f"there is no use case `{name}`"))
+        elif forward.reverse_of is not None:
+            found.append(Violation(where, f"`{name}` is a reverse itself"))
+        elif (use_case.subject, use_case.item) != (forward.item, forward.subject):
+            found.append(
+                Violation(
+                    where,
+                    f"`{name}` goes from {forward.subject} to {forward.item},"
+                    f" this one from {use_case.subject} to {use_case.item}",
+                )
+            )
+        elif name in reverses:
+            found.append(Violation(where, f"`{name}` has a reverse already: `{reverses[name]}`"))
+        reverses.setdefault(name, use_case.id)
     return found

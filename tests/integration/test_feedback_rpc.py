@@ -324,6 +324,7 @@ def test_bad_input_names_every_field_and_writes_nothing(shared: World, case: str
         ("ListSessions", feedback.ListSessionsRequest),
         ("ListInteractions", feedback.ListInteractionsRequest),
         ("ListDislikes", feedback.ListDislikesRequest),
+        ("ListMatches", feedback.ListMatchesRequest),
         ("LookupSubjectState", feedback.LookupSubjectStateRequest),
         ("GetRetrainingStatus", feedback.GetRetrainingStatusRequest),
         ("MarkNegativesUsed", feedback.MarkNegativesUsedRequest),
@@ -341,7 +342,6 @@ def test_an_unknown_use_case_is_not_found(shared: World, method: str, kind: Call
         ("EraseEntity", catalog.EraseEntityRequest()),
         ("GetDislikePatterns", feedback.GetDislikePatternsRequest()),
         ("GetFeedbackMetrics", feedback.GetFeedbackMetricsRequest()),
-        ("ListMatches", feedback.ListMatchesRequest()),
     ],
 )
 def test_what_is_not_there_yet_says_so(shared: World, method: str, request_: Message) -> None:

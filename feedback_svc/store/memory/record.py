@@ -19,6 +19,7 @@ from feedback_svc.insight import (
     microseconds,
 )
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction, tie
+from feedback_svc.matches.ledger import Match, StoredMatch, said
 from feedback_svc.sessions import RecordFilter, Session, SessionsRecorded
 from feedback_svc.store.memory.state import BATCH, MemoryState, is_within
 from matchloop.entities import EntityKey
@@ -81,13 +82,35 @@ class MemoryRecord(MemoryState):
         """See `Store`."""
         with self._lock:
             self._change += 1
-            duplicates = []
+            duplicates, matches = [], []
             for place, (interaction, fact) in enumerate(zip(interactions, facts, strict=True)):
                 if interaction.interaction_id in self._interactions:
                     duplicates.append(interaction.interaction_id)
                 else:
                     self._record(interaction, fact, now, self._change * BATCH + place)
+                    if fact.match is not None:
+                        matches.append(
+                            said(
+                                fact.match,
+                                interaction.subject_id,
+                                interaction.item_id,
+                                interaction.event_time,
+                            )
+                        )
+            self._note_matches(matches, now)
         return tuple(duplicates)
+
+    def _note_matches(self, matches: Sequence[Match], now: datetime) -> None:
+        """Add what a batch says; the batch is one change, its matches in the order of their keys."""
+        merged: dict[tuple[str, str, str], Match] = {}
+        for match in matches:
+            key = (match.use_case, match.subject_id, match.item_id)
+            merged[key] = merged[key].merge(match) if key in merged else match
+        for place, (key, match) in enumerate(sorted(merged.items(), key=lambda each: each[0])):
+            old = self._matches.get(key)
+            new = old.match.merge(match) if old else match
+            if old is None or new != old.match:
+                self._matches[key] = StoredMatch(new, now, self._change * BATCH + place)
 
     def _record(self, interaction: Interaction, fact: EventFacts, now: datetime, sequence: int) -> None:
         found = tie(interaction, self._sessions.get(interaction.session_id))

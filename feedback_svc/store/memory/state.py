@@ -15,6 +15,7 @@ from feedback_svc.catalog import (
 )
 from feedback_svc.dislikes import Dislike, Factor, StoredDislike
 from feedback_svc.interactions import EventFacts, StoredInteraction
+from feedback_svc.matches.ledger import StoredMatch
 from feedback_svc.sessions import RecordFilter, Session
 from matchloop.entities import Entity, EntityKey
 
@@ -36,6 +37,7 @@ class MemoryState:
         self._facts: dict[str, EventFacts] = {}
         self._dislikes: dict[str, StoredDislike] = {}
         self._factors: dict[tuple[str, str, str, str], Factor] = {}
+        self._matches: dict[tuple[str, str, str], StoredMatch] = {}
         self._retrainings: dict[tuple[str, str], datetime] = {}
 
     def _session_score(self, dislike: Dislike) -> float | None:

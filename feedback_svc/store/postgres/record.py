@@ -15,6 +15,7 @@ from feedback_svc.sessions import RecordFilter, Session, SessionSource, Sessions
 from feedback_svc.store.postgres.catalog import entity_of
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.literals import flag_array, number_array, text_array, time_array
+from feedback_svc.store.postgres.matches import match_arrays
 from feedback_svc.store.postgres.tables import InteractionRow, SessionRow
 from matchloop.entities import EntityKey
 from matchloop.errors import NotFound, Reason
@@ -22,7 +23,8 @@ from matchloop.usecase import Method, Tier
 
 RECORD_INTERACTIONS = """
 SELECT record_interactions(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-    %s::text[], %s::boolean[], %s::int[], %s::int[], %s::float8[], %s::float8[], %s::timestamptz)
+    %s::text[], %s::boolean[], %s::int[], %s::int[], %s::float8[], %s::float8[], %s::timestamptz,
+    %s::text[], %s::int[])
 """
 RECORD_SESSIONS = """
 SELECT duplicates, tied FROM record_sessions(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
@@ -152,6 +154,7 @@ def interaction_parameters(
         number_array([f.weight for f in facts]),
         number_array([f.half_life_seconds for f in facts]),
         now,
+        *match_arrays([f.match for f in facts]),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Double, Index, SmallInteger, Text, text
+from sqlalchemy import BigInteger, DateTime, Double, FetchedValue, Index, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -213,6 +213,31 @@ class WeightFactorRow(Base):
     value: Mapped[str] = mapped_column(primary_key=True)
     factor: Mapped[float]
     as_of: Mapped[datetime]
+
+
+class MatchRow(Base):
+    """What the two sides of a match said of each other; `close_time` and `state` follow from the times."""
+
+    __tablename__ = "matches"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    subject_id: Mapped[str] = mapped_column(primary_key=True)
+    item_id: Mapped[str] = mapped_column(primary_key=True)
+    subject_first: Mapped[datetime | None]
+    subject_last: Mapped[datetime | None]
+    subject_rejected: Mapped[datetime | None]
+    item_first: Mapped[datetime | None]
+    item_last: Mapped[datetime | None]
+    item_rejected: Mapped[datetime | None]
+    close_time: Mapped[datetime | None] = mapped_column(FetchedValue())
+    state: Mapped[str] = mapped_column(FetchedValue())
+    change_time: Mapped[datetime]
+    sequence: Mapped[int]
+    __table_args__ = (
+        Index("matches_by_change", "use_case", "sequence", unique=True),
+        Index("matches_by_item", "use_case", "item_id", "sequence"),
+        Index("matches_by_state", "use_case", "state", "sequence"),
+        {"postgresql_with": {"fillfactor": "80"}},
+    )
 
 
 class RetrainingRow(Base):

@@ -631,8 +631,9 @@ class ListMatchesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
-    """A forward use case that has a reverse."""
+    """A forward use case that has a reverse; INVALID_INPUT names them for any other."""
     subject_id: _builtins.str
+    """Each filter may be left empty."""
     item_id: _builtins.str
     state: _match_pb2.MatchState.ValueType
     """UNSPECIFIED: any."""

@@ -208,7 +208,9 @@ class FeedbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMatches(self, request, context):
-        """Lists matches of a forward use case, latest change first.
+        """Lists matches of a forward use case, latest change first. A reaction that is
+        acknowledged is in the ledger. No match is listed twice by one walk through the pages;
+        one that changes meanwhile moves to the front, where the next walk finds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -76,7 +76,10 @@ class FeedbackServiceStub:
     with `known` false, not an error.
     """
     ListMatches: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.ListMatchesRequest, _feedback_service_pb2.ListMatchesResponse]
-    """Lists matches of a forward use case, latest change first."""
+    """Lists matches of a forward use case, latest change first. A reaction that is
+    acknowledged is in the ledger. No match is listed twice by one walk through the pages;
+    one that changes meanwhile moves to the front, where the next walk finds it.
+    """
 
 @_typing.type_check_only
 class FeedbackServiceAsyncStub(FeedbackServiceStub):
@@ -126,7 +129,10 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     with `known` false, not an error.
     """
     ListMatches: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.ListMatchesRequest, _feedback_service_pb2.ListMatchesResponse]  # type: ignore[assignment]
-    """Lists matches of a forward use case, latest change first."""
+    """Lists matches of a forward use case, latest change first. A reaction that is
+    acknowledged is in the ledger. No match is listed twice by one walk through the pages;
+    one that changes meanwhile moves to the front, where the next walk finds it.
+    """
 
 class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
     """The record: lists shown, reactions, dislikes, and what they add up to. Served by
@@ -251,6 +257,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_service_pb2.ListMatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_service_pb2.ListMatchesResponse, _abc.Awaitable[_feedback_service_pb2.ListMatchesResponse]]:
-        """Lists matches of a forward use case, latest change first."""
+        """Lists matches of a forward use case, latest change first. A reaction that is
+        acknowledged is in the ledger. No match is listed twice by one walk through the pages;
+        one that changes meanwhile moves to the front, where the next walk finds it.
+        """
 
 def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!matchloop/feedback/v1/match.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n\x05Match\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.matchloop.feedback.v1.MatchState\x12\x30\n\x0csubject_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\titem_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*z\n\nMatchState\x12\x1b\n\x17MATCH_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MATCH_STATE_ONE_SIDED\x10\x01\x12\x1c\n\x18MATCH_STATE_RECIPROCATED\x10\x02\x12\x16\n\x12MATCH_STATE_CLOSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!matchloop/feedback/v1/match.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\x05Match\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.matchloop.feedback.v1.MatchState\x12\x30\n\x0csubject_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\titem_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*z\n\nMatchState\x12\x1b\n\x17MATCH_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MATCH_STATE_ONE_SIDED\x10\x01\x12\x1c\n\x18MATCH_STATE_RECIPROCATED\x10\x02\x12\x16\n\x12MATCH_STATE_CLOSED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.feedback.v1.match_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MATCHSTATE']._serialized_start=353
-  _globals['_MATCHSTATE']._serialized_end=475
+  _globals['_MATCHSTATE']._serialized_start=402
+  _globals['_MATCHSTATE']._serialized_end=524
   _globals['_MATCH']._serialized_start=94
-  _globals['_MATCH']._serialized_end=351
+  _globals['_MATCH']._serialized_end=400
 # @@protoc_insertion_point(module_scope)

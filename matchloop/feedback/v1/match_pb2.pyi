@@ -30,10 +30,12 @@ class _MatchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchState
     MATCH_STATE_RECIPROCATED: _MatchState.ValueType  # 2
     """Both did."""
     MATCH_STATE_CLOSED: _MatchState.ValueType  # 3
-    """One side rejected the other."""
+    """One side rejected the other. A later strong positive of that same side opens it again."""
 
 class MatchState(_MatchState, metaclass=_MatchStateEnumTypeWrapper):
-    """How far two sides have come."""
+    """How far two sides have come. A strong positive and a dislike count by the time they
+    happened, not by their arrival: the state is the same in whatever order they come.
+    """
 
 MATCH_STATE_UNSPECIFIED: MatchState.ValueType  # 0
 MATCH_STATE_ONE_SIDED: MatchState.ValueType  # 1
@@ -41,12 +43,15 @@ MATCH_STATE_ONE_SIDED: MatchState.ValueType  # 1
 MATCH_STATE_RECIPROCATED: MatchState.ValueType  # 2
 """Both did."""
 MATCH_STATE_CLOSED: MatchState.ValueType  # 3
-"""One side rejected the other."""
+"""One side rejected the other. A later strong positive of that same side opens it again."""
 Global___MatchState: _TypeAlias = MatchState  # noqa: Y015
 
 @_typing.final
 class Match(_message.Message):
-    """What two entities want of each other, seen from a forward use case."""
+    """What two entities want of each other, seen from a forward use case: the subject speaks
+    through the forward use case, the item through its reverse. There is none before one
+    side has shown a strong positive or a dislike: views and clicks alone make no match.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -57,18 +62,30 @@ class Match(_message.Message):
     SUBJECT_TIME_FIELD_NUMBER: _builtins.int
     ITEM_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
+    """The forward one."""
     subject_id: _builtins.str
     item_id: _builtins.str
     state: Global___MatchState.ValueType
     @_builtins.property
     def subject_time(self) -> _timestamp_pb2.Timestamp:
-        """First strong positive of each side; absent where there was none."""
+        """First strong positive of each side; absent where there was none. They stay when the
+        match is closed.
+        """
 
     @_builtins.property
     def item_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def close_time(self) -> _timestamp_pb2.Timestamp: ...
+    def close_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was rejected, by the side that did so first; absent unless CLOSED. A side that
+        rejects again moves its time on.
+        """
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When what is kept of it changed last, by the service's clock: the order of arrival."""
+
     def __init__(
         self,
         *,
@@ -79,10 +96,11 @@ class Match(_message.Message):
         subject_time: _timestamp_pb2.Timestamp | None = ...,
         item_time: _timestamp_pb2.Timestamp | None = ...,
         close_time: _timestamp_pb2.Timestamp | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "item_time", b"item_time", "subject_time", b"subject_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "close_time", b"close_time", "item_time", b"item_time", "subject_time", b"subject_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "item_id", b"item_id", "item_time", b"item_time", "state", b"state", "subject_id", b"subject_id", "subject_time", b"subject_time", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "close_time", b"close_time", "item_id", b"item_id", "item_time", b"item_time", "state", b"state", "subject_id", b"subject_id", "subject_time", b"subject_time", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

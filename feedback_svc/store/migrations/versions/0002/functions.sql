@@ -2,7 +2,7 @@
 -- them sees what committed while it waited for a lock.
 --
 -- Locks, always in this order, so that no two calls wait for each other: session stripes (ascending),
--- interaction ids, item counts, subject counts (each sorted).
+-- interaction ids, item counts, subject counts, matches (each sorted).
 
 -- An interaction and its session may be written at the same time, neither seeing the other. Interactions
 -- hold their session's stripe shared, sessions hold it alone: whoever comes second sees the first.
@@ -20,11 +20,13 @@ BEGIN
 END
 $$;
 
--- Stores a batch (at most 512, no id twice) and returns the ids that were stored before.
+-- Stores a batch (at most 512, no id twice) and returns the ids that were stored before. `match_roles` as
+-- note_matches takes them, of the forward use cases `match_use_cases`.
 CREATE OR REPLACE FUNCTION record_interactions(
     ids text[], use_cases text[], subjects text[], items text[], events text[], times timestamptz[],
     session_ids text[], hiding boolean[], viewing int[], counting int[], weights float8[],
-    half_lives float8[], received timestamptz
+    half_lives float8[], received timestamptz, match_use_cases text[] DEFAULT '{}',
+    match_roles int[] DEFAULT '{}'
 ) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     change bigint;
@@ -92,6 +94,10 @@ BEGIN
     GROUP BY sent.use_case, sent.subject_id
     ORDER BY sent.use_case COLLATE "C", sent.subject_id COLLATE "C"
     ON CONFLICT (use_case, subject_id) DO UPDATE SET interactions = kept.interactions + excluded.interactions;
+
+    IF 0 < ANY (match_roles) THEN
+        PERFORM note_matches(match_use_cases, subjects, items, times, match_roles, repeated, change, received);
+    END IF;
 
     RETURN ARRAY(
         SELECT id FROM unnest(ids) WITH ORDINALITY AS sent (id, place)

@@ -1,0 +1,1 @@
+"""Matches: what two sides want of each other. ``python -m feedback_svc.matches`` makes the ledger again."""
