@@ -110,7 +110,8 @@ class MemoryRecord(MemoryState):
             old = self._matches.get(key)
             new = old.match.merge(match) if old else match
             if old is None or new != old.match:
-                self._matches[key] = StoredMatch(new, now, self._change * BATCH + place)
+                time = max(now, old.change_time) if old else now
+                self._matches[key] = StoredMatch(new, time, self._change * BATCH + place)
 
     def _record(self, interaction: Interaction, fact: EventFacts, now: datetime, sequence: int) -> None:
         found = tie(interaction, self._sessions.get(interaction.session_id))

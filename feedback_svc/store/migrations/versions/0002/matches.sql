@@ -67,8 +67,9 @@ BEGIN
         item_first = least(kept.item_first, excluded.item_first),
         item_last = greatest(kept.item_last, excluded.item_last),
         item_rejected = greatest(kept.item_rejected, excluded.item_rejected),
-        change_time = excluded.change_time,
-        sequence = excluded.sequence
+        change_time = greatest(kept.change_time, excluded.change_time),
+        -- A transaction that began earlier may come later: no match moves back in the order of changes.
+        sequence = greatest(kept.sequence, excluded.sequence)
     WHERE excluded.subject_first < kept.subject_first OR excluded.subject_last > kept.subject_last
         OR excluded.item_first < kept.item_first OR excluded.item_last > kept.item_last
         OR excluded.subject_rejected > kept.subject_rejected OR excluded.item_rejected > kept.item_rejected
