@@ -111,7 +111,8 @@ def test_filters_and_pages(service: Service) -> None:
     service.tell(*[answers(n, f"i{n % 3}", f"s{n}", "dislike" if n % 2 else "contact") for n in range(4)])
     whole = list(service.list().matches)
     assert len(whole) == 12
-    walked, token = [], ""
+    walked: list[match_pb2.Match] = []
+    token = ""
     while True:
         page = service.list(page_size=5, page_token=token)
         walked += page.matches
