@@ -81,7 +81,7 @@ class ListedMarket:
     def _record(self, batch: list[Interaction]) -> None:
         facts = [self.schema.facts[each.use_case][each.event_type] for each in batch]
         self.store.record_interactions(batch, facts, now=NOW)
-        touched = {}
+        touched: dict[tuple[str, str], Match] = {}
         for each, fact in zip(batch, facts, strict=True):
             if fact.match is not None:
                 match = said(fact.match, each.subject_id, each.item_id, each.event_time)

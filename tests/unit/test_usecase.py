@@ -63,6 +63,60 @@ def test_a_reverse_use_case_turns_the_forward_matches() -> None:
     assert forward == reverse
 
 
+def test_a_forward_use_case_knows_its_reverse() -> None:
+    use_cases = load_use_cases()
+    reverses = {name: reverse.id for name in use_cases if (reverse := use_cases.reverse_of(name))}
+    assert reverses == {
+        "developer_startup": "startup_developer",
+        "investor_startup": "startup_investor",
+    }
+
+
+REVERSE = """
+id = "book_reader"
+title = "Books look for a reader"
+subject = "book"
+item = "reader"
+reverse_of = "reader_book"
+[events]
+contact = { weight = 3.0, label = 1.0, strong = true }
+dislike = { weight = -1.0, label = 0.0 }
+[dislikes]
+other = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("turned", "fault"),
+    [
+        (
+            MARKET.replace('id = "reader_book"', 'id = "lost"\nreverse_of = "reader_film"'),
+            "there is no use case `reader_film`",
+        ),
+        (MARKET.replace('"reader_book"', '"again"'), ""),
+        (REVERSE.replace('"book_reader"', '"second"'), "`reader_book` has a reverse already: `book_reader`"),
+        (
+            MARKET.replace('id = "reader_book"', 'id = "again"\nreverse_of = "book_reader"'),
+            "`book_reader` is a reverse itself",
+        ),
+        (
+            MARKET.replace('id = "reader_book"', 'id = "same_way"\nreverse_of = "reader_book"'),
+            "`reader_book` goes from reader to book, this one from reader to book",
+        ),
+    ],
+)
+def test_a_reverse_turns_one_forward_use_case(tmp_path: Path, turned: str, fault: str) -> None:
+    (tmp_path / "a.toml").write_text(MARKET)
+    (tmp_path / "b.toml").write_text(REVERSE)
+    (tmp_path / "c.toml").write_text(turned)
+    if not fault:
+        assert load_use_cases(tmp_path).reverse_of("reader_book") is not None
+        return
+    with pytest.raises(InvalidInput) as caught:
+        load_use_cases(tmp_path)
+    assert [violation.description for violation in caught.value.violations] == [fault]
+
+
 @pytest.mark.parametrize(
     ("interactions", "tier"),
     [(0, Tier.COLD), (4, Tier.COLD), (5, Tier.WARM), (19, Tier.WARM), (20, Tier.HOT)],
