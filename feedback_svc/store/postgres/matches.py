@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select, union_all
 
-from feedback_svc.matches.ledger import Match, MatchFilter, MatchRole, Side, StoredMatch
+from feedback_svc.matches.ledger import Match, MatchFilter, MatchRole, MatchState, Side, StoredMatch
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.literals import number_array, text_array, time_array
 from feedback_svc.store.postgres.tables import MatchRow
@@ -44,21 +44,32 @@ class PostgresMatches:
 
     def list_matches(self, which: MatchFilter, *, before: int | None, limit: int) -> list[StoredMatch]:
         """List by sequence, latest change first, below a sequence."""
-        statement = select(MatchRow.__table__).where(MatchRow.use_case == which.use_case)
-        if which.item_id:
-            statement = statement.where(MatchRow.item_id == which.item_id)
-        if which.state is not None:
-            statement = statement.where(MatchRow.state == which.state.value)
-        if before is not None:
-            statement = statement.where(MatchRow.sequence < before)
-        if which.subject_id:
-            # OFFSET keeps the planner from walking all changes in search of a few of one subject's.
-            own = statement.where(MatchRow.subject_id == which.subject_id).offset(0).subquery()
-            statement = select(own).order_by(own.c.sequence.desc())
-        else:
-            statement = statement.order_by(MatchRow.sequence.desc())
-        rows = self._database.run(lambda connection: connection.execute(statement.limit(limit)).all())
+        rows = self._database.run(lambda connection: connection.execute(_listing(which, before, limit)).all())
         return [match_of(row) for row in rows]
+
+
+def _listing(which: MatchFilter, before: int | None, limit: int) -> Select[Any]:
+    statement = select(MatchRow.__table__).where(MatchRow.use_case == which.use_case)
+    if which.item_id:
+        statement = statement.where(MatchRow.item_id == which.item_id)
+    if before is not None:
+        statement = statement.where(MatchRow.sequence < before)
+    latest = MatchRow.sequence.desc()
+    states = tuple(MatchState) if which.state is None else (which.state,)
+    if which.subject_id:
+        # OFFSET keeps the planner from walking all changes in search of the few of one subject.
+        own = statement.where(MatchRow.subject_id == which.subject_id, MatchRow.state.in_(states))
+        found = own.offset(0).subquery()
+    elif which.item_id:
+        found = statement.where(MatchRow.state.in_(states)).order_by(latest).limit(limit).subquery()
+    else:  # the latest of each state, by its index
+        found = union_all(
+            *(
+                select(statement.where(MatchRow.state == state).order_by(latest).limit(limit).subquery())
+                for state in states
+            )
+        ).subquery()
+    return select(found).order_by(found.c.sequence.desc()).limit(limit)
 
 
 def match_arrays(roles: Sequence[MatchRole | None]) -> tuple[str, str]:

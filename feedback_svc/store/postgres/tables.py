@@ -233,7 +233,6 @@ class MatchRow(Base):
     change_time: Mapped[datetime]
     sequence: Mapped[int]
     __table_args__ = (
-        Index("matches_by_change", "use_case", "sequence", unique=True),
         Index("matches_by_item", "use_case", "item_id", "sequence"),
         Index("matches_by_state", "use_case", "state", "sequence"),
         {"postgresql_with": {"fillfactor": "80"}},

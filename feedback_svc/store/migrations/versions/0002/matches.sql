@@ -26,9 +26,9 @@ CREATE TABLE matches (
     -- Also lists by subject: a subject's matches are few enough to sort.
     PRIMARY KEY (use_case, subject_id, item_id)
 ) WITH (fillfactor = 80);
--- Each lists by latest change without sorting: all, those of an item (a startup may have very many), and
--- those in a state. No more of them: every change of a match writes to each.
-CREATE UNIQUE INDEX matches_by_change ON matches (use_case, sequence);
+-- Each lists by latest change without sorting: those of an item (a startup may have very many), and those in
+-- a state; all of them are those of the three states together. No more indexes: every change of a match
+-- writes to each.
 CREATE INDEX matches_by_item ON matches (use_case, item_id, sequence);
 CREATE INDEX matches_by_state ON matches (use_case, state, sequence);
 
