@@ -30,12 +30,15 @@ from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     import grpc
 
     from matchloop.release import Registry
     from matchloop.usecase import UseCase
+
+    Clock = Callable[[], datetime]
 
 _log = get_logger()
 
@@ -77,13 +80,17 @@ class Application:
         self.channel.close()
 
 
-def build(settings: CandidateSettings, registry: Registry | None = None) -> Application:
+def build(
+    settings: CandidateSettings, registry: Registry | None = None, *, clock: Clock = utc_now
+) -> Application:
     """Wire candidate_svc.
 
     Parameters
     ----------
     registry
         In place of the one at `settings.registry_uri`.
+    clock
+        Time in UTC, for everything but timeouts.
     """
     metrics = Metrics()
     use_cases = load_use_cases(*settings.use_case_folders)
@@ -98,14 +105,14 @@ def build(settings: CandidateSettings, registry: Registry | None = None) -> Appl
         entities_page=settings.entities_page,
         stats_page=settings.stats_page,
     )
-    mirror = Mirror(client, use_cases, clock=utc_now, metrics=metrics, poll_seconds=settings.poll_seconds)
+    mirror = Mirror(client, use_cases, clock=clock, metrics=metrics, poll_seconds=settings.poll_seconds)
     slots: dict[str, ReleaseSlot[Models]] = {}
     retrievers = {
-        use_case.id: _retriever(use_case, settings, mirror, metrics, registry, slots)
+        use_case.id: _retriever(use_case, settings, mirror, metrics, registry, slots, clock)
         for use_case in use_cases.values()
     }
     states = RememberedStates(client, seconds=settings.state_seconds, most=settings.states_kept)
-    servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=utc_now)
+    servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=clock)
     server = Server(settings, [service(servicer)], metrics=metrics, serving=False)
     application = Application(settings, server, mirror, slots, channel)
     server.on_flush("stop polling", application.close)
@@ -119,6 +126,7 @@ def _retriever(
     metrics: Metrics,
     registry: Registry | None,
     slots: dict[str, ReleaseSlot[Models]],
+    clock: Clock,
 ) -> Retriever:
     rows, counts = mirror.rows[use_case.item], mirror.counts[use_case.id]
     embedder = load_embedder(None, use_case.embedding_width)
@@ -134,10 +142,10 @@ def _retriever(
             loader.load,
             settings.cache_folder,
             settings.release_poll_seconds,
-            ReleaseCounters(metrics, utc_now),
+            ReleaseCounters(metrics, clock),
             answers=answers,
             alias=settings.release_alias,
-            clock=utc_now,
+            clock=clock,
         )
     return Retriever(
         use_case,
@@ -146,7 +154,7 @@ def _retriever(
         methods_of(content, LivePopularity(counts)),
         content=content,
         release=(lambda: None) if slot is None else slot.current,
-        clock=utc_now,
+        clock=clock,
         metrics=metrics,
         remaining=deadline.remaining,
     )

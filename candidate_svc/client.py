@@ -118,7 +118,7 @@ def read_state(message: subject_state_pb2.SubjectState) -> SubjectState:
         entity=read_entity(message.entity) if message.known else None,
         interaction_count=message.interaction_count,
         recent_events=tuple(
-            SubjectEvent(EntityId(event.item_id), event.event_type, read_time(event.event_time))
+            SubjectEvent(EntityId(event.item_id), event.event_type, read_time(event.event_time), event.reason)
             for event in message.recent_events
         ),
         hidden=frozenset(message.hidden_item_ids),

@@ -248,7 +248,14 @@ def candidates_to_proto(candidates: Sequence[Candidate]) -> list[candidate_pb2.C
             features=each.features,
             diversity_values=[candidate_pb2.FieldValues(values=values) for values in each.diversity_values],
             contributions=[
-                candidate_pb2.Contribution(field=part.field, values=part.values, amount=part.amount)
+                candidate_pb2.Contribution(
+                    field=part.field,
+                    values=part.values,
+                    amount=part.amount,
+                    factors=[
+                        candidate_pb2.ValueFactor(value=cut.value, factor=cut.factor) for cut in part.factors
+                    ],
+                )
                 for part in each.contributions
             ],
         )

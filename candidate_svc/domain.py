@@ -120,6 +120,14 @@ class TrendingAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueFactor:
+    """A value of an item that weighs less for the subject since its dislikes; `factor` in [0, 1)."""
+
+    value: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """How much one field added to a content score.
 
@@ -129,11 +137,15 @@ class Contribution:
         ``subject_field~item_field``, ``reacted~item_field`` or ``embedding``.
     values
         Values of the item that met the subject's, the most wanted first, at most 8.
+    factors
+        The item's values that weigh less since the subject's dislikes, the smallest factor first, at most 8;
+        `amount` has them in it.
     """
 
     field: str
     values: tuple[str, ...]
     amount: float
+    factors: tuple[ValueFactor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from candidate_svc.domain import Contribution
+from candidate_svc.domain import Contribution, ValueFactor
 from matchloop.entities import discrete_values
 from matchloop.retrieval.content import EMBEDDING
 
@@ -17,7 +17,7 @@ MOST_VALUES = 8
 
 
 def contributions_of(hit: ContentHit, profile: ContentProfile, query: Query) -> tuple[Contribution, ...]:
-    """Name what met in each field, the field that added most first.
+    """Name what met in each field, and what dislikes have cut of it; the field that added most first.
 
     A field is named ``subject_field~item_field`` when a value that met is one of the subject's own, else
     ``reacted~item_field``.
@@ -28,10 +28,14 @@ def contributions_of(hit: ContentHit, profile: ContentProfile, query: Query) -> 
         if field == EMBEDDING or item is None:
             found.append(Contribution(field, (), amount))
             continue
-        wanted = profile.weights.get(field, {})
-        met = [value for value in discrete_values(item.features.get(field)) if wanted.get(value)]
-        met.sort(key=lambda value: (-abs(wanted[value]), value))
-        found.append(Contribution(f"{_source(field, met, query)}~{field}", tuple(met[:MOST_VALUES]), amount))
+        wanted, held = profile.weights.get(field, {}), discrete_values(item.features.get(field))
+        factors = {value: profile.factors.get((field, value), 1.0) for value in held}
+        met = [value for value in held if wanted.get(value) or factors[value] < 1.0]
+        met.sort(key=lambda value: (-abs(wanted.get(value, 0.0)), value))
+        cut = [ValueFactor(value, factors[value]) for value in met if factors[value] < 1.0]
+        cut.sort(key=lambda each: (each.factor, each.value))
+        name = f"{_source(field, met, query)}~{field}"
+        found.append(Contribution(name, tuple(met[:MOST_VALUES]), amount, tuple(cut[:MOST_VALUES])))
     return tuple(sorted(found, key=lambda each: (-each.amount, each.field)))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from candidate_svc.rows import ItemRows
     from matchloop.observe.metrics import Metrics
     from matchloop.release.slot import Loaded
+    from matchloop.rerank.features import ValueShares
     from matchloop.retrieval.scored import Hit
     from matchloop.usecase import Tier, UseCase
 
@@ -234,6 +235,14 @@ class Retriever:
         )
         return item_features(self._feature_names, facts)
 
+    def _blamed(self, row: int, reason: str) -> ValueShares:
+        """Return the values of a row that a reaction is about: a dislike with a reason, what that names."""
+        shares = self._rows.shares(row)
+        if not reason:
+            return shares
+        named = self._use_case.dislikes[reason].fields if reason in self._use_case.dislikes else ()
+        return tuple(share for share in shares if share[0] in named)
+
     def _value_profile(self, query: Query) -> ValueProfile:
         events = self._use_case.events
         reactions = []
@@ -242,5 +251,5 @@ class Retriever:
             if row is not None:
                 age = max((query.now - event.time).total_seconds() / SECONDS_A_DAY, 0.0)
                 weight = events[event.event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
-                reactions.append((self._rows.shares(row), weight))
+                reactions.append((self._blamed(row, event.reason), weight))
         return ValueProfile.of(reactions)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 
 from feedback_svc.dislikes import SPENT, Factor, decayed_factor
 from matchloop.entities import Entity
@@ -22,11 +24,14 @@ class RecentEvents:
     ----------
     times
         Microseconds since 1970, UTC.
+    reasons
+        Of dislikes, by place among the events; a dislike recorded as a plain interaction has none.
     """
 
     item_ids: tuple[str, ...] = ()
     event_types: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
+    reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

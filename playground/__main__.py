@@ -143,6 +143,28 @@ def demo(
     raise typer.Exit(0 if paid else 1)
 
 
+@app.command()
+def dislikes(
+    use_case: Annotated[
+        list[str] | None,
+        typer.Option("--use-case", help="user_movie or investor_startup; may be repeated; else both."),
+    ] = None,
+    reason: Annotated[
+        list[str] | None, typer.Option("--reason", help="Only this reason; may be repeated.")
+    ] = None,
+) -> None:
+    """Show what a dislike does: its receipt, the next list, and the list after the half-life.
+
+    Each reason is played by a subject of its own on a small catalogue, through the three services and a
+    PostgreSQL of their own, whose clock is then set 90 days on.
+    """
+    from playground.dislikes.run import run_dislikes
+
+    with tempfile.TemporaryDirectory(prefix="matchloop-dislikes-") as folder:
+        Path(folder).chmod(0o755)
+        run_dislikes(use_cases=use_case or (), reasons=reason or (), folder=Path(folder), console=console)
+
+
 def _show(stack: Stack) -> None:
     table = Table("service", "address", "call it")
     addresses = stack.addresses

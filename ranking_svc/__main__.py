@@ -31,6 +31,7 @@ from ranking_svc.upstream import CANDIDATE_CALLS, FEEDBACK_CALLS, CandidateClien
 
 if TYPE_CHECKING:
     from matchloop.usecase import UseCases
+    from ranking_svc.domain import Clock
 
 POPULAR_FOLDER = "popular"
 RELEASES_FOLDER = "releases"
@@ -38,13 +39,15 @@ CLOSE_SECONDS = 1.0
 """Longest wait for a thread that may be in the middle of a call, at shutdown."""
 
 
-def build(settings: RankingSettings, registry: Registry | None) -> Server:
+def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock = utc_now) -> Server:
     """Wire a server; its background threads are started, it does not listen yet.
 
     Parameters
     ----------
     registry
         None: no release is served.
+    clock
+        Time in UTC, for everything but timeouts.
     """
     use_cases = load_use_cases(*settings.use_case_folders)
     metrics = Metrics()
@@ -65,7 +68,7 @@ def build(settings: RankingSettings, registry: Registry | None) -> Server:
         settings.cache / POPULAR_FOLDER,
         refresh_seconds=settings.popular_refresh_seconds,
     )
-    slots = _slots(settings, registry, use_cases, metrics)
+    slots = _slots(settings, registry, use_cases, metrics, clock)
     releases = Releases(slots)
     pipeline = Pipeline(
         candidates=candidates,
@@ -74,10 +77,10 @@ def build(settings: RankingSettings, registry: Registry | None) -> Server:
         ordering=Ordering(use_cases, releases),
         session_log=session_log,
         metrics=metrics,
-        clock=utc_now,
+        clock=clock,
         new_id=lambda: str(uuid.uuid4()),
     )
-    servicer = RankingServicer(pipeline, Tracer(feedback, releases), use_cases, utc_now)
+    servicer = RankingServicer(pipeline, Tracer(feedback, releases), use_cases, clock)
     server = Server(settings, [service(servicer)], metrics=metrics)
     session_log.start()
     server.on_flush("session_log", session_log.close)
@@ -92,11 +95,15 @@ def build(settings: RankingSettings, registry: Registry | None) -> Server:
 
 
 def _slots(
-    settings: RankingSettings, registry: Registry | None, use_cases: UseCases, metrics: Metrics
+    settings: RankingSettings,
+    registry: Registry | None,
+    use_cases: UseCases,
+    metrics: Metrics,
+    clock: Clock,
 ) -> dict[str, ReleaseSlot[RankingPart]]:
     if registry is None:
         return {}
-    slot_metrics = ReleaseCounters(metrics, utc_now)
+    slot_metrics = ReleaseCounters(metrics, clock)
     return {
         use_case.id: ReleaseSlot(
             use_case,
@@ -107,6 +114,7 @@ def _slots(
             slot_metrics,
             answers=answers,
             alias=settings.release_alias,
+            clock=clock,
         )
         for use_case in use_cases.values()
     }

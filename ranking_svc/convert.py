@@ -253,4 +253,9 @@ def _explanation(explanation: Explanation) -> recommendation_pb2.Explanation:
 
 
 def _contribution(each: Contribution) -> candidate_pb2.Contribution:
-    return candidate_pb2.Contribution(field=each.field, values=each.values, amount=each.amount)
+    return candidate_pb2.Contribution(
+        field=each.field,
+        values=each.values,
+        amount=each.amount,
+        factors=[candidate_pb2.ValueFactor(value=cut.value, factor=cut.factor) for cut in each.factors],
+    )

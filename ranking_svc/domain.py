@@ -107,12 +107,21 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueFactor:
+    """A value of an item that weighs less for the subject since its dislikes; `factor` in [0, 1)."""
+
+    value: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
-    """How much one field added to a content score."""
+    """How much one field added to a content score, and which of its values dislikes have cut."""
 
     field: str
     values: tuple[str, ...]
     amount: float
+    factors: tuple[ValueFactor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from matchloop.feedback.v1 import (
 from matchloop.rpc import deadline
 from matchloop.rpc.channel import call
 from matchloop.rpc.convert import read_time, value_to_proto
-from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse
+from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse, ValueFactor
 from ranking_svc.wire import METHODS, METHODS_TO_PROTO, TIERS, filter_to_proto, read_session, session_to_proto
 
 if TYPE_CHECKING:
@@ -224,7 +224,10 @@ def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate
         create_time=_create_time(message),
         features=features,
         diversity_values=tuple([tuple(field.values) for field in message.diversity_values]),
-        contributions=tuple(
-            [Contribution(each.field, tuple(each.values), each.amount) for each in message.contributions]
-        ),
+        contributions=tuple([_contribution(each) for each in message.contributions]),
     )
+
+
+def _contribution(message: candidate_pb2.Contribution) -> Contribution:
+    factors = tuple([ValueFactor(cut.value, cut.factor) for cut in message.factors])
+    return Contribution(message.field, tuple(message.values), message.amount, factors)

@@ -150,4 +150,6 @@ def state_reply(state: SubjectState) -> calls.LookupSubjectStateResponse:
         time = add(item_id=item_id, event_type=event_type).event_time
         time.seconds, rest = divmod(micros, 1_000_000)
         time.nanos = rest * 1000
+    for place, reason in events.reasons.items():
+        reply.state.recent_events[place].reason = reason
     return reply

@@ -17,6 +17,7 @@ from matchloop.retrieval.profile import (
     ItemContent,
     build_profile,
     content_of,
+    disliked_weight,
     field_weights,
 )
 from matchloop.retrieval.scored import best_allowed, rows_of
@@ -200,15 +201,17 @@ class ContentIndex:
             ]
 
     def _wanted(self, profile: ContentProfile) -> dict[str, dict[str, float]]:
-        """Return the weight of each value: damped by how common it is, times its feature's share."""
+        """Return the weight of each value: damped by how common it is, cut, times its feature's share."""
         fields = [field for field in profile.weights if field in self._fields]
         total = sum(self._fields[f] for f in fields if max(profile.weights[f].values(), default=0.0) > 0.0)
+        wanted = {field: self._damped(field, profile.weights[field]) for field in fields}
+        for (field, value), factor in profile.factors.items():
+            if (field, value) in self._rows.postings:
+                own = wanted.setdefault(field, {})
+                own[value] = disliked_weight(own.get(value, 0.0), factor)
         return {
-            field: {
-                value: weight * self._fields[field] / (total or 1.0)
-                for value, weight in self._damped(field, profile.weights[field]).items()
-            }
-            for field in fields
+            field: {value: weight * self._fields[field] / (total or 1.0) for value, weight in own.items()}
+            for field, own in wanted.items()
         }
 
     def _damped(self, field: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,11 +41,21 @@ REACTED_SHARE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SubjectEvent:
-    """One reaction of the subject; `time` is aware UTC."""
+    """One reaction of the subject.
+
+    Parameters
+    ----------
+    time
+        Aware UTC.
+    reason
+        Of a dislike that was recorded with one, else empty. Such a dislike says what was wrong: it acts
+        through the weights of the values that its reason names, and pushes nothing else away.
+    """
 
     item: EntityId
     event_type: str
     time: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +81,37 @@ class ContentProfile:
     Parameters
     ----------
     weights
-        By item feature, then by value: how much it is wanted. In [−1, 1] for each feature's own values
-        before dislike weights; negative ones push away.
+        By item feature, then by value: how much it is wanted before dislike factors, in [−1, 1]; negative
+        ones push away.
     vector
         Direction of wanted items' vectors, float32, any length up to 1; None: nothing is known.
+    factors
+        By (item feature, value), 0 to 1: what dislikes have left of the value's weight; 1 where nothing
+        stands. See `disliked_weight`.
     """
 
     weights: Mapping[str, Mapping[str, float]]
     vector: NDArray[np.float32] | None
+    factors: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def has_signal(self) -> bool:
         """Whether anything is wanted at all."""
         wanted = any(w > 0.0 for values in self.weights.values() for w in values.values())
         return wanted or (self.vector is not None and bool(self.vector.any()))
+
+
+def disliked_weight(weight: float, factor: float) -> float:
+    """Return what dislikes leave of a value's weight: `factor` of it; what is not wanted is pushed away.
+
+    Parameters
+    ----------
+    weight
+        In [−1, 1].
+    factor
+        In [0, 1]; 1 leaves every weight as it is, and a smaller factor never gives a larger weight.
+    """
+    return weight * factor if weight > 0.0 else weight - (1.0 - factor)
 
 
 def field_weights(use_case: UseCase) -> dict[str, float]:
@@ -151,8 +180,8 @@ def build_profile(
 
     Per item feature: the subject's own values in the features matched with it, at unit length, plus the
     mean over reactions of event weight × 0.5^(age / half-life) × the item's values at unit length, the
-    louder the more evidence there is. Dislikes have a negative weight and push their item's values away.
-    The sum is brought to unit length, then each value is multiplied by its dislike weight.
+    louder the more evidence there is. Dislikes without a reason have a negative weight and push all their
+    item's values away. The sum is brought to unit length; dislikes with a reason act on it as factors.
 
     Parameters
     ----------
@@ -179,7 +208,7 @@ def build_profile(
     if not all(0.0 <= weight <= 1.0 for weight in value_weights.values()):
         raise InvalidInput("a value weight is outside 0 to 1")
     reacted, direction, loudness = _reacted(use_case, events, items, now, half_life_days)
-    weights: dict[str, Counts] = {}
+    weights: dict[str, Mapping[str, float]] = {}
     own = _own(use_case, subject)
     for field in sorted(own.keys() | reacted.keys()):
         total: Counts = defaultdict(float)
@@ -187,10 +216,9 @@ def build_profile(
             total[value] += weight
         for value, weight in reacted.get(field, {}).items():
             total[value] += loudness * weight
-        weights[field] = {
-            value: weight * value_weights.get((field, value), 1.0) for value, weight in _unit(total).items()
-        }
-    return ContentProfile(weights, _direction(use_case, subject, direction, loudness, embedder))
+        weights[field] = _unit(total)
+    factors = MappingProxyType({key: factor for key, factor in value_weights.items() if factor < 1.0})
+    return ContentProfile(weights, _direction(use_case, subject, direction, loudness, embedder), factors)
 
 
 Counts = dict[str, float]
@@ -218,7 +246,7 @@ def _reacted(
     evidence = 0.0
     for event in events:
         content, kind = items(event.item), use_case.events.get(event.event_type)
-        if content is None or kind is None:
+        if content is None or kind is None or event.reason:
             continue
         age = max((now - event.time).total_seconds() / 86_400.0, 0.0)
         weight = kind.weight * 0.5 ** (age / half_life_days)

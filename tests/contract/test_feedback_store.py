@@ -227,6 +227,16 @@ class TestStore:
         (halved,) = store.lookup_subject_state(USE_CASE, key("investor", "s"), now=late).factors
         assert halved.factor == pytest.approx(0.925)
 
+    def test_a_state_tells_the_reasons_of_dislikes(self, store: Store) -> None:
+        plain = [event("1", item="a", days=-1), event("2", item="b", type_="dislike", days=-3)]
+        store.record_interactions(plain, facts(plain), now=NOW)
+        dislike(store, "d1", item_id="c", event_time=NOW - timedelta(days=2))
+        dislike(store, "d2", item_id="d", event_time=NOW)
+        events = store.lookup_subject_state(USE_CASE, key("investor", "s"), now=NOW).recent_events
+        assert events.item_ids == ("d", "a", "c", "b")
+        assert events.event_types == ("dislike", "click", "dislike", "dislike")
+        assert events.reasons == {0: "wrong_category", 2: "wrong_category"}
+
     def test_dislikes_multiply_down_to_the_floor_in_any_order(self, store: Store) -> None:
         store.upsert_entities([startup(f"i{n}") for n in range(12)], now=NOW)
         for n in (3, 0, 2, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -237,6 +238,34 @@ def test_explanations_name_the_fields_and_sum_to_the_score() -> None:
     assert by_field["reacted~tags"]
     plain = made.retriever.find(asked(count=1), state(subject, [event("s2")]))
     assert plain.candidates[0].contributions == ()
+
+
+def test_explanations_name_what_dislikes_have_cut() -> None:
+    made = world(startups(20))
+    subject = developer("d1", categories=Multi(("games",)), country=Categorical("us"))
+    factors = MappingProxyType({("category", "games"): 0.85, ("tags", "t2"): 0.9, ("tags", "u2"): 0.7})
+    known = state(subject, [event("s6")], weight_factors=factors)
+    found = made.retriever.find(asked(count=20, explain=True), known)
+    by_id = {each.item_id: {part.field: part for part in each.contributions} for each in found.candidates}
+    cut = by_id[EntityId("s2")]  # games, t2, u2
+    assert [(each.value, each.factor) for each in cut["categories~category"].factors] == [("games", 0.85)]
+    assert [(each.value, each.factor) for each in cut["reacted~tags"].factors] == [("u2", 0.7), ("t2", 0.9)]
+    assert cut["reacted~tags"].values == ("t2", "u2")
+    assert cut["reacted~tags"].amount < 0.0  # nothing wanted them: they are pushed away
+    assert all(not part.factors for part in by_id[EntityId("s5")].values())
+
+
+def test_a_dislike_counts_in_affinity_for_what_its_reason_names() -> None:
+    made = world(startups(8))
+
+    def affinity(reason: str) -> float:
+        events = [event("s0"), replace(event("s2", "dislike"), reason=reason)]
+        found = made.retriever.find(asked(count=8), state(GAMES, events))
+        return next(each.features[1] for each in found.candidates if each.item_id == "s7")
+
+    # s7 shares one tag with the liked s0, another with the disliked s2, and is of another category.
+    assert affinity("already_known") == affinity("wrong_category") == affinity("unheard_of")
+    assert affinity("") < affinity("already_known")
 
 
 def test_ensemble_goes_on_with_the_methods_that_answer() -> None:

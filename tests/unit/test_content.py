@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -21,7 +23,13 @@ from matchloop.entities import (
 from matchloop.errors import InvalidInput
 from matchloop.features import HashingEmbedder
 from matchloop.retrieval.content import ContentIndex
-from matchloop.retrieval.profile import ContentProfile, SubjectEvent, content_of, field_weights
+from matchloop.retrieval.profile import (
+    ContentProfile,
+    SubjectEvent,
+    content_of,
+    disliked_weight,
+    field_weights,
+)
 from matchloop.testing.worlds import checkerboard
 from matchloop.usecase import UseCase, load_use_cases
 
@@ -115,6 +123,40 @@ def test_dislike_weights_cut_a_value() -> None:
     assert built.search(one, 1)[0].score == pytest.approx(0.85)
     with pytest.raises(InvalidInput):
         built.profile(me, [], {("category", "bio"): float("nan")}, NOW)
+
+
+def test_a_cut_is_exact_and_leaves_other_values_alone() -> None:
+    built = index(*FOUR, startup("bio_us", category=Categorical("bio"), country=Categorical("US")))
+    me = investor(categories=Multi(("bio", "web")), country=Categorical("GB"))  # bio is the commoner one
+
+    def parts(factors: dict[tuple[str, str], float]) -> dict[str, Mapping[str, float]]:
+        profile = built.profile(me, [], factors, NOW)
+        return {hit.item: hit.contributions for hit in built.explain(profile, ids("bio_gb", "web_gb"))}
+
+    full, cut = parts({}), parts({("category", "bio"): 0.85})
+    assert cut["bio_gb"]["category"] / full["bio_gb"]["category"] == pytest.approx(0.85, abs=1e-12)
+    assert cut["bio_gb"]["country"] == full["bio_gb"]["country"]
+    assert cut["web_gb"] == full["web_gb"]
+
+
+def test_what_is_not_wanted_and_was_disliked_is_pushed_away() -> None:
+    built = index(*FOUR)
+    me = investor(country=Categorical("GB"))
+    assert found(built, built.profile(me, [], {("category", "bio"): 0.85}, NOW)) == ["web_gb", "bio_gb"]
+    weights = [-0.5, 0.0, 0.5]
+    for weight in weights:
+        lower = [disliked_weight(weight, factor) for factor in (1.0, 0.85, 0.2)]
+        assert lower[0] == weight
+        assert lower == sorted(lower, reverse=True)
+        assert lower[2] < lower[0]
+
+
+def test_a_dislike_with_a_reason_pushes_nothing_away_but_by_its_factors() -> None:
+    built = index(*FOUR)
+    me = investor(categories=Multi(("bio",)))
+    reacted = [event("web_fr", "like")]
+    rejected = [*reacted, replace(event("bio_gb", "dislike"), reason="other")]
+    assert built.profile(me, rejected, {}, NOW).weights == built.profile(me, reacted, {}, NOW).weights
 
 
 def test_rare_values_count_more_than_those_every_item_has() -> None:

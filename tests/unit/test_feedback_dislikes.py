@@ -11,7 +11,7 @@ from tests.feedback_worlds import NOW, USE_CASE, key, startup, use_cases
 
 MOVIE = Entity(
     key("movie", "m"),
-    {"genres": Multi(("crime", "drama")), "cast": Multi(("ann",)), "franchise": Categorical("heist")},
+    {"genres": Multi(("crime", "drama")), "cast": Multi(("ann",)), "series": Categorical("heist")},
 )
 
 
@@ -45,6 +45,22 @@ def test_reasons_cut_what_they_name(reason: str, expected: dict[str, float]) -> 
     changes = judged(reason, startup("i")).changes
     assert {change.value: change.after for change in changes} == pytest.approx(expected)
     assert all(change.before == 1.0 for change in changes)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("wrong_genre", {"crime": 0.85, "drama": 0.85}),
+        ("poor_quality", {"ann": 0.9}),
+        ("not_interested", {"crime": 0.925, "drama": 0.925}),
+        ("franchise_fatigue", {"heist": 0.88}),
+        ("already_watched", {}),
+        ("other", {}),
+    ],
+)
+def test_reasons_of_films_cut_what_they_name(reason: str, expected: dict[str, float]) -> None:
+    changes = judged(reason, MOVIE, "user_movie").changes
+    assert {change.value: change.after for change in changes} == pytest.approx(expected)
 
 
 def test_every_reason_of_every_use_case_can_be_judged() -> None:

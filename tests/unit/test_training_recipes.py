@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.unit.training_worlds import INVESTORS, named, of_checkerboard, ranked
 from training_jobs.assemble import two_tower_model
 from training_jobs.config import AlsConfig, AlsTrial, Loss, RankerConfig, TwoTowerConfig, load_config
 from training_jobs.datasets import RankerDataset, als_matrix, als_pairs, ranker_dataset, ranker_examples
+from training_jobs.datasets.ranker import take
 from training_jobs.evaluate import truth_of
 from training_jobs.fit import build_datasets
 from training_jobs.material import Material
@@ -170,6 +172,26 @@ def test_the_ranker_learns_what_the_teacher_does_not_know(lists: RankerDataset, 
     ranker = Ranker.load(tmp_path / "ranker", INVESTORS)
     scores = logit(lists.original_score) + ranker.adjustment(lists.features)
     assert list_ndcg(lists, scores) > 0.9
+
+
+def test_the_ranker_learns_from_dislikes_in_lists_without_a_positive(
+    lists: RankerDataset, tmp_path: Path
+) -> None:
+    column = lists.feature_names.index("popularity")  # noise, but for what was disliked
+    recent = lists.features[:, lists.feature_names.index("recency")] > 0.6  # as positives are
+    rejected = (lists.group % 2 == 1) & (lists.features[:, column] > 0.5) & recent
+    changed = replace(
+        lists,
+        label=np.where(lists.group % 2 == 1, 0.0, lists.label).astype(np.float32),
+        source=np.where(rejected, "disliked", lists.source).astype(object),
+    )
+    kept = take(changed, (lists.group % 2 == 0) | rejected)
+    config = RankerConfig(learning_rate=0.01, epochs=15)
+    found = train_ranker(kept, config, validation_share=0.2, seed=1, calibration={})
+
+    found.write(tmp_path / "ranker", INVESTORS)
+    adjusted = Ranker.load(tmp_path / "ranker", INVESTORS).adjustment(lists.features)
+    assert np.corrcoef(adjusted[recent], lists.features[recent, column])[0, 1] < -0.2
 
 
 def test_an_untrained_ranker_leaves_the_teachers_order(lists: RankerDataset) -> None:

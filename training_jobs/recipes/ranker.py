@@ -2,8 +2,8 @@
 
 Within a list each positive is compared with each negative: log(1 + exp(−(s₊ − s₋))), weighted by the exposure
 weights of both (RankNet, Burges et al. 2005). The score is logit(original_score) + network(features), so that
-the network starts from the retrieval's order. Explicit dislikes are pushed down on their own as well: they
-often stand in lists that hold no positive.
+the network starts from the retrieval's order. Explicit dislikes count on their own as well, each once an
+epoch: they often stand in lists that hold no positive, and are compared with positives of other lists.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def train_ranker(
     features = torch.from_numpy(training.features)
     teacher = torch.from_numpy(logit(training.original_score))
     weight = torch.from_numpy(training.exposure_weight)
-    dislike = torch.from_numpy(_dislike_weights(training))
+    dislike, wanted = _dislike_weights(training), np.flatnonzero(training.label > 0.5)
     network = RankerNetwork(training.features, config)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -115,13 +115,21 @@ def train_ranker(
         for _ in range(config.epochs):
             network.train()
             total = 0.0
-            for rows in _batches(len(positive), config.batch, rng):
+            batches = _batches(len(positive), config.batch, rng)
+            rejected = np.array_split(rng.permutation(np.flatnonzero(dislike)), len(batches))
+            for rows, down_rows in zip(batches, rejected, strict=True):
                 up, down = torch.from_numpy(positive[rows]), torch.from_numpy(negative[rows])
                 high = teacher[up] + network(features[up])
                 low = teacher[down] + network(features[down])
                 pair_weight = weight[up] * weight[down]
                 loss = (nn.functional.softplus(low - high) * pair_weight).sum() / pair_weight.sum()
-                loss = loss + (nn.functional.softplus(low) * dislike[down]).mean()
+                if len(down_rows):
+                    alone = torch.from_numpy(down_rows)
+                    any_up = torch.from_numpy(rng.choice(wanted, len(down_rows)))
+                    over = teacher[alone] + network(features[alone])
+                    over = over - teacher[any_up] - network(features[any_up])
+                    pressed = (nn.functional.softplus(over) * torch.from_numpy(dislike[down_rows])).sum()
+                    loss = loss + pressed / max(len(rows), len(down_rows))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

@@ -168,6 +168,11 @@ class MemoryRecord(MemoryState):
                     tuple(s.interaction.item_id for s in own[:RECENT_EVENTS]),
                     tuple(s.interaction.event_type for s in own[:RECENT_EVENTS]),
                     tuple(microseconds(s.interaction.event_time) for s in own[:RECENT_EVENTS]),
+                    {
+                        place: self._dislikes[s.interaction.interaction_id].dislike.reason
+                        for place, s in enumerate(own[:RECENT_EVENTS])
+                        if s.interaction.interaction_id in self._dislikes
+                    },
                 ),
                 hidden_item_ids=tuple(dict.fromkeys(s.interaction.item_id for s in hidden)),
                 factors=factors_now(factors, now),

@@ -31,6 +31,7 @@ SELECT duplicates, tied FROM record_sessions(%s::text[], %s::text[], %s::text[],
     %s::text[], %s::boolean[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::text[], %s::text[], %s::timestamptz)
 """
+REASON = "\x1e"
 SUBJECT_STATE = "SELECT * FROM subject_state(%s, %s, %s, %s, %s)"
 
 
@@ -117,9 +118,9 @@ class PostgresRecord:
         row = self._database.run(
             lambda connection: connection.exec_driver_sql(SUBJECT_STATE, parameters).one()
         )
-        events = RecentEvents(
-            _split(row.event_items), _split(row.event_types), tuple(map(int, _split(row.event_times)))
-        )
+        types, reasons = _types_and_reasons(row.event_types)
+        times = tuple(map(int, _split(row.event_times)))
+        events = RecentEvents(_split(row.event_items), types, times, reasons)
         weights = zip(
             row.factor_features or (),
             row.factor_values or (),
@@ -160,6 +161,15 @@ def interaction_parameters(
 
 def _split(column: str | None) -> tuple[str, ...]:
     return tuple(column.split("\x1f")) if column else ()
+
+
+def _types_and_reasons(column: str | None) -> tuple[tuple[str, ...], dict[int, str]]:
+    """Return event types, and reasons by place: a dislike's stands behind its type and a record separator."""
+    types = _split(column)
+    if not column or REASON not in column:
+        return types, {}
+    parted = [each.partition(REASON) for each in types]
+    return tuple(each[0] for each in parted), {at: each[2] for at, each in enumerate(parted) if each[2]}
 
 
 def _nullable(values: Sequence[str | None]) -> str:

@@ -26,27 +26,29 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from matchloop.feedback.v1 import session_pb2 as matchloop_dot_feedback_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&matchloop/candidate/v1/candidate.proto\x12\x16matchloop.candidate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#matchloop/feedback/v1/session.proto\";\n\x05Range\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"\x1a\n\x08ValueSet\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x9a\x01\n\rFeatureFilter\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x06\x65quals\x18\x02 \x01(\tH\x00\x12.\n\x02in\x18\x03 \x01(\x0b\x32 .matchloop.candidate.v1.ValueSetH\x00\x12.\n\x05range\x18\x04 \x01(\x0b\x32\x1d.matchloop.candidate.v1.RangeH\x00\x42\x06\n\x04test\"=\n\x0c\x43ontribution\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x01\"\x1d\n\x0b\x46ieldValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x99\x02\n\tCandidate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12-\n\x06method\x18\x02 \x01(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\r\n\x05score\x18\x03 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\x02\x12=\n\x10\x64iversity_values\x18\x06 \x03(\x0b\x32#.matchloop.candidate.v1.FieldValues\x12;\n\rcontributions\x18\x07 \x03(\x0b\x32$.matchloop.candidate.v1.Contribution\"r\n\rSkippedMethod\x12-\n\x06method\x18\x01 \x01(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\x32\n\x06reason\x18\x02 \x01(\x0e\x32\".matchloop.candidate.v1.SkipReason*\xa9\x01\n\nSkipReason\x12\x1b\n\x17SKIP_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13SKIP_REASON_MISSING\x10\x01\x12\x16\n\x12SKIP_REASON_FAILED\x10\x02\x12\x19\n\x15SKIP_REASON_TIMED_OUT\x10\x03\x12\x19\n\x15SKIP_REASON_NO_SIGNAL\x10\x04\x12\x17\n\x13SKIP_REASON_TOO_FEW\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&matchloop/candidate/v1/candidate.proto\x12\x16matchloop.candidate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#matchloop/feedback/v1/session.proto\";\n\x05Range\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"\x1a\n\x08ValueSet\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x9a\x01\n\rFeatureFilter\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x06\x65quals\x18\x02 \x01(\tH\x00\x12.\n\x02in\x18\x03 \x01(\x0b\x32 .matchloop.candidate.v1.ValueSetH\x00\x12.\n\x05range\x18\x04 \x01(\x0b\x32\x1d.matchloop.candidate.v1.RangeH\x00\x42\x06\n\x04test\",\n\x0bValueFactor\x12\r\n\x05value\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x02 \x01(\x01\"s\n\x0c\x43ontribution\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x01\x12\x34\n\x07\x66\x61\x63tors\x18\x04 \x03(\x0b\x32#.matchloop.candidate.v1.ValueFactor\"\x1d\n\x0b\x46ieldValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x99\x02\n\tCandidate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12-\n\x06method\x18\x02 \x01(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\r\n\x05score\x18\x03 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\x02\x12=\n\x10\x64iversity_values\x18\x06 \x03(\x0b\x32#.matchloop.candidate.v1.FieldValues\x12;\n\rcontributions\x18\x07 \x03(\x0b\x32$.matchloop.candidate.v1.Contribution\"r\n\rSkippedMethod\x12-\n\x06method\x18\x01 \x01(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\x32\n\x06reason\x18\x02 \x01(\x0e\x32\".matchloop.candidate.v1.SkipReason*\xa9\x01\n\nSkipReason\x12\x1b\n\x17SKIP_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13SKIP_REASON_MISSING\x10\x01\x12\x16\n\x12SKIP_REASON_FAILED\x10\x02\x12\x19\n\x15SKIP_REASON_TIMED_OUT\x10\x03\x12\x19\n\x15SKIP_REASON_NO_SIGNAL\x10\x04\x12\x17\n\x13SKIP_REASON_TOO_FEW\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.candidate.v1.candidate_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SKIPREASON']._serialized_start=877
-  _globals['_SKIPREASON']._serialized_end=1046
+  _globals['_SKIPREASON']._serialized_start=977
+  _globals['_SKIPREASON']._serialized_end=1146
   _globals['_RANGE']._serialized_start=136
   _globals['_RANGE']._serialized_end=195
   _globals['_VALUESET']._serialized_start=197
   _globals['_VALUESET']._serialized_end=223
   _globals['_FEATUREFILTER']._serialized_start=226
   _globals['_FEATUREFILTER']._serialized_end=380
-  _globals['_CONTRIBUTION']._serialized_start=382
-  _globals['_CONTRIBUTION']._serialized_end=443
-  _globals['_FIELDVALUES']._serialized_start=445
-  _globals['_FIELDVALUES']._serialized_end=474
-  _globals['_CANDIDATE']._serialized_start=477
-  _globals['_CANDIDATE']._serialized_end=758
-  _globals['_SKIPPEDMETHOD']._serialized_start=760
-  _globals['_SKIPPEDMETHOD']._serialized_end=874
+  _globals['_VALUEFACTOR']._serialized_start=382
+  _globals['_VALUEFACTOR']._serialized_end=426
+  _globals['_CONTRIBUTION']._serialized_start=428
+  _globals['_CONTRIBUTION']._serialized_end=543
+  _globals['_FIELDVALUES']._serialized_start=545
+  _globals['_FIELDVALUES']._serialized_end=574
+  _globals['_CANDIDATE']._serialized_start=577
+  _globals['_CANDIDATE']._serialized_end=858
+  _globals['_SKIPPEDMETHOD']._serialized_start=860
+  _globals['_SKIPPEDMETHOD']._serialized_end=974
 # @@protoc_insertion_point(module_scope)

@@ -146,6 +146,31 @@ class FeatureFilter(_message.Message):
 Global___FeatureFilter: _TypeAlias = FeatureFilter  # noqa: Y015
 
 @_typing.final
+class ValueFactor(_message.Message):
+    """A value of an item that weighs less for the subject since its dislikes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    FACTOR_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    factor: _builtins.float
+    """What is left of its weight, decayed to now: 0.2 to 1, 1 left out."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        factor: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueFactor: _TypeAlias = ValueFactor  # noqa: Y015
+
+@_typing.final
 class Contribution(_message.Message):
     """How much one field added to a candidate's content score."""
 
@@ -154,14 +179,22 @@ class Contribution(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """A field match as `subject_field~item_field`, `reacted~item_field` for what the
     subject reacted to, or `embedding`.
     """
     amount: _builtins.float
+    """Dislikes counted in; negative for what they push away."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The values that met, at most 8."""
+
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueFactor]:
+        """The candidate's values in this field that dislikes have cut, the most cut first, at
+        most 8; empty: none.
+        """
 
     def __init__(
         self,
@@ -169,10 +202,11 @@ class Contribution(_message.Message):
         field: _builtins.str = ...,
         values: _abc.Iterable[_builtins.str] | None = ...,
         amount: _builtins.float = ...,
+        factors: _abc.Iterable[Global___ValueFactor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "field", b"field", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "factors", b"factors", "field", b"field", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -180,11 +180,15 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT string_agg(r.item_id, E'\x1f'), string_agg(r.event_type, E'\x1f'),
+    -- A dislike's reason follows its type, behind a record separator.
+    SELECT string_agg(r.item_id, E'\x1f'),
+        string_agg(CASE WHEN r.event_type = 'dislike' THEN r.event_type || coalesce(E'\x1e' || (
+            SELECT d.reason FROM dislikes d WHERE d.use_case = of_use_case AND d.sequence = r.sequence), '')
+            ELSE r.event_type END, E'\x1f'),
         string_agg(((date_part('epoch', r.event_time) * 1e6)::bigint)::text, E'\x1f')
     INTO event_items, event_types, event_times
     FROM (
-        SELECT i.item_id, i.event_type, i.event_time FROM interactions i
+        SELECT i.item_id, i.event_type, i.event_time, i.sequence FROM interactions i
         WHERE i.use_case = of_use_case AND i.subject_id = of_subject
         ORDER BY i.event_time DESC, i.sequence DESC LIMIT most_events
     ) AS r;
