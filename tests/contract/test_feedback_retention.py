@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from feedback_svc.catalog import ChangePosition
 from feedback_svc.dislikes import Dislike
 from feedback_svc.expiry import ExpiryRule, Kept, rules_of, walk
+from feedback_svc.insight import SubjectState
 from feedback_svc.interactions import facts_of
 from feedback_svc.sessions import RecordFilter
 from feedback_svc.store.protocol import Store
@@ -46,7 +48,7 @@ def dislike(store: Store, id_: str, *, days_ago: float, item: str = "i") -> None
     )
 
 
-def state(store: Store, now: datetime = NOW):  # type: ignore[no-untyped-def]
+def state(store: Store, now: datetime = NOW) -> SubjectState:
     return store.lookup_subject_state(USE_CASE, key("investor", "s"), now=now)
 
 
@@ -74,20 +76,14 @@ def test_what_is_old_and_under_the_rule_goes_and_nothing_else(store: Store, batc
 
 def test_counts_stay_and_an_id_that_has_gone_is_new_again(store: Store) -> None:
     record(store, "ab", "click", days_ago=40)
-    before = store.list_item_stats(USE_CASE, after=start(), limit=9).rows
+    before = store.list_item_stats(USE_CASE, after=ChangePosition(), limit=9).rows
     walk(store, rule(Kept.INTERACTIONS, 30), batch=9, dry_run=False)
-    assert store.list_item_stats(USE_CASE, after=start(), limit=9).rows == before
+    assert store.list_item_stats(USE_CASE, after=ChangePosition(), limit=9).rows == before
     assert state(store).interaction_count == 2
     assert state(store).recent_events.item_ids == ()
     again = [event("a")]
     assert store.record_interactions(again, facts(again), now=NOW) == ()
     assert state(store).interaction_count == 3
-
-
-def start():  # type: ignore[no-untyped-def]
-    from feedback_svc.catalog import ChangePosition
-
-    return ChangePosition()
 
 
 def test_age_counts_from_arrival(store: Store) -> None:
@@ -148,7 +144,9 @@ def test_a_dislike_goes_with_its_interaction_and_its_effect(store: Store, batch:
     found = state(store, NOW - 20 * DAY)
     assert found.hidden_item_ids == ("j",)
     assert found.interaction_count == 3
-    assert [(f.value, f.factor) for f in found.factors] == [("fintech", pytest.approx(0.85))]
+    (factor,) = found.factors
+    assert factor.value == "fintech"
+    assert factor.factor == pytest.approx(0.85)
 
 
 def test_a_dislike_that_taught_nothing_is_kept_twice_as_long(store: Store) -> None:

@@ -141,7 +141,7 @@ def first_release(postgres: EmbeddedPostgres) -> str:
     url = postgres.create_database(name)
     migrate(url, revision="0001")
     with connected(url) as connection:
-        connection.exec_driver_sql(FILL)
+        connection.exec_driver_sql(FILL.replace("%", "%%"))
     return name
 
 
@@ -152,7 +152,8 @@ def filled(postgres: EmbeddedPostgres, first_release: str, request: pytest.Fixtu
 
 
 def every_page(store: PostgresStore) -> list[Any]:
-    found, position = [], ChangePosition()
+    found: list[Any] = []
+    position = ChangePosition()
     while True:
         page = store.list_entities(kinds=(), after=position, limit=37, include_inactive=True)
         found += page.rows
@@ -210,7 +211,7 @@ def use(store: PostgresStore, mark: str, now: datetime) -> None:
     ]
     replayed = [event("e1", subject="s2", item="i18")]
     assert store.record_interactions([*waiting, *replayed], facts([*waiting, *replayed]), now=now) == ("e1",)
-    assert store.record_sessions([shown(f"new{mark}"), shown("x1")], now=now).tied_interactions == 1
+    assert store.record_sessions([shown(f"new{mark}"), shown("x1")], now=now).tied == 1
     dislike(store, f"d{mark}", item_id=f"new{mark}")
     assert dislike(store, f"d{mark}", item_id=f"new{mark}").duplicate
     state = store.lookup_subject_state(USE_CASE, key("investor", "s"), now=now)
@@ -225,7 +226,7 @@ def test_the_store_works_on_what_was_there_before(filled: str) -> None:
     with opened(filled) as store:
         use(store, "up", NOW)
         # "x300" to "x399" had not arrived under the first schema.
-        tied = store.record_sessions([shown("x301", ("i1",), subject="s22")], now=NOW).tied_interactions
+        tied = store.record_sessions([shown("x301", ("i1",), subject="s22")], now=NOW).tied
         waiting = [
             i
             for i in store.list_interactions(EVERYTHING, before=None, limit=9999)
