@@ -4,10 +4,15 @@ A step locks only rows that go, and skips those that somebody else holds. Intera
 by sequence from where earlier runs have left nothing, so a run costs what came of age since the last one.
 A row that is too young or held ends what is settled, not the walk: it is looked at again by the next run.
 
-Interactions are deleted from one table, not dropped with time partitions. `RecordInteractions` promises an id
-to be unique over everything, so partitions need a table of ids beside them, which has to be emptied in
-batches all the same; views go sooner than other events, so partitions by time alone do not do; and a
-subject's state would look into every partition.
+Interactions are deleted from one table, not dropped with partitions of time. `RecordInteractions` promises an
+id to be unique over everything, which no index over partitions can hold, so they need a table of ids beside
+them that has to be emptied in batches all the same; views go sooner than other events of their time; and what
+a subject did is looked for in every partition. Measured on two shared cores, 25 partitions against one table
+of 240 000 rows, calls taken in turn: `LookupSubjectState` 0.57 ms against 0.32 (63 pages against 4), a batch
+of 500 124 ms against 106, one interaction the same. Dropping a partition took 20 ms, emptying the ids of one
+went at 14 000 rows a second; deleting from the one table, amendments included, at 18 000, while the median of
+recording one interaction rose to 1.3 times what it was between steps. The space is used again: after as many
+new rows as had been deleted the table had grown by 2 %, its indexes by 18 %.
 """
 
 from __future__ import annotations
@@ -60,19 +65,24 @@ WITH seen AS MATERIALIZED ({seen}), gone AS (
     FROM (SELECT array_agg(DISTINCT sequence) AS sequences FROM gone) AS all_gone WHERE sequences IS NOT NULL
 ), found AS (
     SELECT count(*) AS seen, max(sequence) AS last, max(receive_time) AS reached, bool_or(old) AS any_old,
-        min(sequence) FILTER (WHERE NOT old OR mine AND NOT EXISTS (
-            SELECT FROM gone WHERE gone.id = seen.id)) AS first_left,
+        min(sequence) FILTER (WHERE NOT old) AS first_young, min(sequence) FILTER (WHERE mine) AS first_mine,
         count(*) FILTER (WHERE old AND mine) AS due
     FROM seen
+), settled AS (
+    SELECT CASE WHEN due = (SELECT count(*) FROM gone) THEN first_young
+        ELSE least(first_young, first_mine) END AS first_left
+    FROM found
 ), noted AS (
     INSERT INTO retention_progress AS kept
-    SELECT %(rule)s, %(definition)s, coalesce(first_left - 1, last) FROM found
+    SELECT %(rule)s, %(definition)s, coalesce(first_left - 1, last) FROM found, settled
     WHERE %(settled)s AND NOT %(dry_run)s AND seen > 0
     ON CONFLICT (rule) DO UPDATE SET definition = excluded.definition, to_sequence =
         CASE WHEN kept.definition = excluded.definition THEN greatest(kept.to_sequence, excluded.to_sequence)
             ELSE excluded.to_sequence END
 )
-SELECT found.*, (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM told) AS told FROM found
+SELECT seen, last, reached, any_old, due, first_left,
+    (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM told) AS told
+FROM found, settled
 """
 
 DISLIKES_SEEN = """
