@@ -18,7 +18,9 @@ from matchloop.snapshot.schemas import UTC_TIME
 SEPARATOR = "\x1f"
 
 ENTITIES = """
-SELECT kind, id, features, active, create_time, update_time, change_sequence FROM entities
+SELECT kind, id, features || coalesce(derived, '{}') AS features, active, create_time, update_time,
+    change_sequence
+FROM entities
 WHERE change_sequence << 9 <= :watermark ORDER BY kind, id
 """
 

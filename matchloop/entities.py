@@ -47,9 +47,17 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A vector the client brings; finite, float32, as wide as the schema says."""
+    """A vector; finite, float32, as wide as the schema says.
+
+    Parameters
+    ----------
+    embedder
+        Empty: the client brought it. Else the text embedder that the catalogue derived it with, from the
+        entity's texts.
+    """
 
     vector: tuple[float, ...]
+    embedder: str = ""
 
 
 FeatureValue = Categorical | Multi | Numeric | Text | Embedding

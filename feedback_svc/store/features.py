@@ -1,5 +1,7 @@
 """Feature values as the catalogue table keeps them: ``{name: [tag, value]}``, a vector as base64 of float32.
 
+A derived vector has its embedder's name as the third part.
+
 Values of a multi are sorted: their order has no meaning, and equal entities have to be equal rows.
 """
 
@@ -34,6 +36,15 @@ def canonical(features: Mapping[str, FeatureValue]) -> Mapping[str, FeatureValue
     return read_features(write_features(features))
 
 
+def sent(features: Mapping[str, FeatureValue]) -> Mapping[str, FeatureValue]:
+    """Return what a client sent of the features: all but derived vectors."""
+    return {
+        name: value
+        for name, value in features.items()
+        if not (isinstance(value, Embedding) and value.embedder)
+    }
+
+
 def _written(value: FeatureValue) -> list[Any]:
     match value:
         case Categorical():
@@ -45,10 +56,11 @@ def _written(value: FeatureValue) -> list[Any]:
         case Text():
             return ["t", value.value]
         case Embedding():
-            return ["e", base64.b64encode(np.asarray(value.vector, FLOAT32).tobytes()).decode()]
+            written = base64.b64encode(np.asarray(value.vector, FLOAT32).tobytes()).decode()
+            return ["e", written, value.embedder] if value.embedder else ["e", written]
 
 
-def _read(tag: str, value: Any) -> FeatureValue:
+def _read(tag: str, value: Any, embedder: str = "") -> FeatureValue:
     match tag:
         case "c":
             return Categorical(value)
@@ -59,4 +71,4 @@ def _read(tag: str, value: Any) -> FeatureValue:
         case "t":
             return Text(value)
         case _:
-            return Embedding(tuple(np.frombuffer(base64.b64decode(value), FLOAT32).tolist()))
+            return Embedding(tuple(np.frombuffer(base64.b64decode(value), FLOAT32).tolist()), embedder)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike
+from feedback_svc.embeddings import Derived, TextsOf
+from feedback_svc.expiry import ExpiryPosition, ExpiryRule, ExpiryStep
 from feedback_svc.insight import NegativeNumbers, SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.matches.ledger import MatchFilter, StoredMatch
@@ -97,4 +99,43 @@ class Store(Protocol):
 
     def list_matches(self, which: MatchFilter, *, before: int | None, limit: int) -> list[StoredMatch]:
         """List by sequence, latest change first, below a sequence."""
+        ...
+
+    def expire(
+        self, rule: ExpiryRule, *, after: ExpiryPosition | None, batch: int, dry_run: bool
+    ) -> ExpiryStep:
+        """Let go of what is under a rule among the next `batch` rows; a dry run only counts them.
+
+        Counts of items and subjects stay. Factors of subjects whose dislikes went are those of the dislikes
+        that are left. `after` None: start where earlier runs have left nothing.
+        """
+        ...
+
+    def note_changes(self, *, now: datetime) -> None:
+        """Remember which changes have ended by now, for `prune_amendments`."""
+        ...
+
+    def prune_amendments(self, *, before: datetime, batch: int) -> int:
+        """Delete at most `batch` amendments that an earlier `note_changes` saw before a time; how many."""
+        ...
+
+    def count_old_amendments(self, *, before: datetime) -> int:
+        """Return how many amendments `prune_amendments` would delete in all."""
+        ...
+
+    def texts_to_embed(
+        self, kind: str, features: Sequence[str], *, embedder: str, after: str, limit: int
+    ) -> tuple[list[TextsOf], str | None]:
+        """Return texts of entities that bring none of these embeddings and have none by this embedder.
+
+        Looks at the next `limit` entities of the kind after an id, inactive ones too; also returns where to
+        go on, None at the end.
+        """
+        ...
+
+    def write_derived(self, derived: Sequence[Derived]) -> int:
+        """Give entities the vectors made of their texts, unless they changed since; return how many.
+
+        A new vector moves the change sequence, not the update time.
+        """
         ...

@@ -47,7 +47,7 @@ class EntityEncoder:
     and rare ones share hash buckets; numbers are standardised; text and embeddings stand as they are.
     Each feature ends with a column that is 1 when it is missing. A feature that no fitted entity had gets
     no columns at all: a network could not have learnt what they mean. Features that the schema does not
-    name are ignored.
+    name are ignored, and so are vectors derived from texts, which have columns of their own.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class EntityEncoder:
         _check(schema, entities, embedding_width)
         columns: dict[str, Columns] = {}
         for name, type_ in schema.items():
-            values = [entity.features.get(name) for entity in entities]
+            values = [_own(entity, name) for entity in entities]
             if all(value is None for value in values):
                 continue
             if type_ in (FeatureType.CATEGORICAL, FeatureType.MULTI):
@@ -148,7 +148,7 @@ class EntityEncoder:
         _check(self.schema, entities, self._embedding_width)
         out = np.zeros((len(entities), self.width), dtype=np.float32)
         for name, place in self.slices.items():
-            self._columns[name].fill(out[:, place], [entity.features.get(name) for entity in entities])
+            self._columns[name].fill(out[:, place], [_own(entity, name) for entity in entities])
         return out
 
     def to_state(self) -> dict[str, Any]:
@@ -210,6 +210,12 @@ class EntityEncoder:
         return cls.from_state(state, embedder)
 
 
+def _own(entity: Entity, name: str) -> FeatureValue | None:
+    """Return a feature's value; None for a derived vector: the texts it comes from have columns already."""
+    value = entity.features.get(name)
+    return None if isinstance(value, Embedding) and value.embedder else value
+
+
 def _vector_columns(type_: FeatureType, embedder: TextEmbedder, embedding_width: int) -> Columns:
     return TextColumns(embedder) if type_ is FeatureType.TEXT else EmbeddingColumns(embedding_width)
 
@@ -241,7 +247,7 @@ def _fault(value: FeatureValue, expected: type, embedding_width: int) -> str:
         return f"is {type(value).__name__}, the schema says {expected.__name__}"
     if isinstance(value, Numeric):
         return "" if math.isfinite(value.value) else f"is {value.value}, not finite"
-    if not isinstance(value, Embedding):
+    if not isinstance(value, Embedding) or value.embedder:
         return ""
     if len(value.vector) != embedding_width:
         return f"has {len(value.vector)} numbers, the schema says {embedding_width}"

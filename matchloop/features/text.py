@@ -9,7 +9,8 @@ from zlib import crc32
 
 import numpy as np
 
-from matchloop.errors import InvalidInput, NotImplementedYet
+from matchloop.errors import InvalidInput
+from matchloop.features.sentence import SentenceEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,13 +128,11 @@ class HashingEmbedder:
 
 
 def load_embedder(path: Path | None, width: int = 384) -> TextEmbedder:
-    """Return the embedder to use: the default when `path` is None.
+    """Return the embedder to use: the default when `path` is None, else the sentence-transformer there.
 
     Raises
     ------
-    NotImplementedYet
-        If a path is given: sentence-transformers at a local path come later.
+    InvalidInput
+        If there is no sentence-transformer at `path`, it cannot be run here, or it is not `width` wide.
     """
-    if path is not None:
-        raise NotImplementedYet(f"text embedder at {path}: only the built-in hashing embedder is there yet")
-    return HashingEmbedder(width)
+    return HashingEmbedder(width) if path is None else SentenceEmbedder(path, width)

@@ -135,17 +135,19 @@ def vectors_of(
 ) -> list[NDArray[np.float32] | None]:
     """Return each entity's vector: the embedding it brings (the mean of several), else that of its texts.
 
+    The latter is taken from the entity when this embedder derived it; vectors of another embedder lie in
+    another space and are passed over.
+
     Raises
     ------
     InvalidInput
         If an embedding has another length than `width` or is not finite.
     """
-    brought = [_brought(entity, width) for entity in entities]
-    embedded = embedder.embed([text_of(entity) for entity in entities])
-    return [
-        own if own is not None else (row if row.any() else None)
-        for own, row in zip(brought, embedded, strict=True)
-    ]
+    found = [_brought(entity, width, embedder.name) for entity in entities]
+    texts = [(at, text_of(entities[at])) for at, own in enumerate(found) if own is None]
+    for (at, _), row in zip(texts, embedder.embed([text for _, text in texts]), strict=True):
+        found[at] = row if row.any() else None
+    return found
 
 
 def content_of(
@@ -284,8 +286,12 @@ def _unit(weights: Mapping[str, float]) -> Mapping[str, float]:
     return {value: w / size for value, w in weights.items()} if size > 0.0 else weights
 
 
-def _brought(entity: Entity, width: int) -> NDArray[np.float32] | None:
-    brought = [v.vector for _, v in sorted(entity.features.items()) if isinstance(v, Embedding)]
+def _brought(entity: Entity, width: int, embedder: str) -> NDArray[np.float32] | None:
+    brought = [
+        value.vector
+        for _, value in sorted(entity.features.items())
+        if isinstance(value, Embedding) and value.embedder in ("", embedder)
+    ]
     if not brought:
         return None
     if any(len(vector) != width for vector in brought) or not np.isfinite(np.concatenate(brought)).all():

@@ -146,6 +146,8 @@ def features_from_proto(
             violations.add(path, "has no value")
         elif schema is not None and schema[name] != case:
             violations.add(path, f"is {case}, not {schema[name]} as the use case declares")
+        elif case == "embedding" and message.embedding.embedder:
+            continue  # derived by the catalogue, sent back
         else:
             violations.name(path, name)
             found[name] = _value_from_proto(message, case, violations, path, embedding_width)
@@ -201,7 +203,7 @@ def read_value(message: entity_pb2.FeatureValue) -> FeatureValue:
         case "text":
             return Text(message.text)
         case "embedding":
-            return Embedding(tuple(message.embedding.values))
+            return Embedding(tuple(message.embedding.values), message.embedding.embedder)
         case _:
             raise ValueError("a feature value without a value")
 
@@ -238,7 +240,9 @@ def value_to_proto(value: FeatureValue) -> entity_pb2.FeatureValue:
         case Text():
             return entity_pb2.FeatureValue(text=value.value)
         case Embedding():
-            return entity_pb2.FeatureValue(embedding=entity_pb2.Embedding(values=value.vector))
+            return entity_pb2.FeatureValue(
+                embedding=entity_pb2.Embedding(values=value.vector, embedder=value.embedder)
+            )
 
 
 def entity_to_proto(entity: Entity) -> entity_pb2.Entity:

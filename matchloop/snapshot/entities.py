@@ -48,7 +48,10 @@ def entity_tables(entities: Iterable[Entity]) -> dict[TableName, pa.Table]:
 
 
 def feature_columns(value: FeatureValue) -> dict[str, Any]:
-    """Return the columns `type`, `values`, `number` and `vector` of one feature value."""
+    """Return the columns `type`, `values`, `number` and `vector` of one feature value.
+
+    A derived vector's `values` hold its embedder's name.
+    """
     columns: dict[str, Any] = {"type": type(value).__name__.lower()}
     match value:
         case Categorical() | Text():
@@ -59,6 +62,7 @@ def feature_columns(value: FeatureValue) -> dict[str, Any]:
             columns["number"] = value.value
         case Embedding():
             columns["vector"] = list(value.vector)
+            columns["values"] = [value.embedder] if value.embedder else None
     return columns
 
 
@@ -104,4 +108,4 @@ def _value(
         case "numeric":
             return Numeric(float(number if number is not None else "nan"))
         case _:
-            return Embedding(tuple(vector or ()))
+            return Embedding(tuple(vector or ()), (values or [""])[0])

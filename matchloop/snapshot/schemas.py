@@ -51,7 +51,8 @@ ENTITIES = pa.schema(
 )
 
 # One row a feature value. `type` is the value's FeatureType; discrete values and text (as the one value)
-# stand in `values`, a number in `number`, an embedding in `vector`; the other two are null.
+# stand in `values`, a number in `number`, an embedding in `vector`; the other two are null, but for a vector
+# derived from texts, whose `values` hold its embedder's name.
 FEATURES = pa.schema(
     [
         _required("kind", pa.string()),

@@ -13,7 +13,7 @@ from feedback_svc.catalog import (
     ItemStats,
     UpsertCounts,
 )
-from feedback_svc.store.features import canonical
+from feedback_svc.store.features import canonical, sent
 from feedback_svc.store.memory.state import MemoryState, page_of
 from matchloop.entities import Entity, EntityKey
 from matchloop.errors import NotFound
@@ -38,8 +38,11 @@ class MemoryCatalog(MemoryState):
             update_time=now,
             change_sequence=self._change,
         )
-        if old and (old.features, old.create_time, old.active) == (new.features, new.create_time, True):
+        same = old is not None and sent(old.features) == new.features
+        if old and same and (old.create_time, old.active) == (new.create_time, True):
             return "unchanged"
+        if old and same:
+            new = replace(new, features=old.features)
         self._entities[entity.key] = new
         return "updated" if old else "created"
 

@@ -31,11 +31,12 @@ class MemoryRecord(MemoryState):
 
     def record_sessions(self, sessions: Sequence[Session], *, now: datetime) -> SessionsRecorded:
         """See `Store`."""
-        del now
         with self._lock:
+            self._change += 1
             new = [session for session in sessions if session.session_id not in self._sessions]
             duplicates = tuple(s.session_id for s in sessions if s.session_id in self._sessions)
             self._sessions |= {session.session_id: session for session in new}
+            self._arrivals |= {session.session_id: (self._change * BATCH, now) for session in new}
             tied = sum(self._tie(session) for session in new)
         return SessionsRecorded(len(new), duplicates, tied)
 
@@ -117,6 +118,7 @@ class MemoryRecord(MemoryState):
         found = tie(interaction, self._sessions.get(interaction.session_id))
         self._interactions[interaction.interaction_id] = StoredInteraction(interaction, found, now, sequence)
         self._facts[interaction.interaction_id] = fact
+        self._counts[interaction.use_case, interaction.subject_id] += 1
         if not (fact.view or fact.counted):
             return
         key = (interaction.use_case, interaction.item_id)
@@ -163,7 +165,7 @@ class MemoryRecord(MemoryState):
             factors = tuple(f for k, f in self._factors.items() if k[:2] == (use_case, subject.id))
             return SubjectState(
                 entity=self._entities.get(subject),
-                interaction_count=len(own),
+                interaction_count=self._counts[use_case, subject.id],
                 recent_events=RecentEvents(
                     tuple(s.interaction.item_id for s in own[:RECENT_EVENTS]),
                     tuple(s.interaction.event_type for s in own[:RECENT_EVENTS]),

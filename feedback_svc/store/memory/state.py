@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
@@ -25,14 +26,19 @@ BATCH = 512
 
 
 class MemoryState:
-    """The tables of the record; one lock over all, so every method is atomic."""
+    """The tables of the record; one lock over all, so every method is atomic.
+
+    Counts of subjects stay when interactions go; `_arrivals` are the sequence and arrival of sessions.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._change = 0
         self._entities: dict[EntityKey, Entity] = {}
         self._stats: dict[tuple[str, str], ItemStats] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._sessions: dict[str, Session] = {}
+        self._arrivals: dict[str, tuple[int, datetime]] = {}
         self._interactions: dict[str, StoredInteraction] = {}
         self._facts: dict[str, EventFacts] = {}
         self._dislikes: dict[str, StoredDislike] = {}

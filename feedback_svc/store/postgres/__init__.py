@@ -5,11 +5,15 @@ from __future__ import annotations
 from feedback_svc.store.postgres.catalog import PostgresCatalog
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.dislikes import PostgresDislikes
+from feedback_svc.store.postgres.embeddings import PostgresEmbeddings
 from feedback_svc.store.postgres.matches import PostgresMatches
 from feedback_svc.store.postgres.record import PostgresRecord
+from feedback_svc.store.postgres.retention import PostgresRetention
 
 
-class PostgresStore(PostgresCatalog, PostgresRecord, PostgresDislikes, PostgresMatches):
+class PostgresStore(
+    PostgresCatalog, PostgresRecord, PostgresDislikes, PostgresMatches, PostgresRetention, PostgresEmbeddings
+):
     """A `Store` over a migrated database."""
 
     def __init__(self, database: Database) -> None:

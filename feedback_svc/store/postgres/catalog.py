@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select, tuple_
+from sqlalchemy import Connection, func, literal, literal_column, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts, cut_page
@@ -30,7 +30,8 @@ LEFT JOIN entities stored ON stored.kind = sent.kind AND stored.id = sent.id
 ORDER BY sent.kind COLLATE "C", sent.id COLLATE "C"
 ON CONFLICT (kind, id) DO UPDATE SET
     features = excluded.features, active = true, create_time = excluded.create_time,
-    update_time = excluded.update_time, change_sequence = excluded.change_sequence
+    update_time = excluded.update_time, change_sequence = excluded.change_sequence,
+    derived = CASE WHEN kept.features = excluded.features THEN kept.derived END
 WHERE kept.features <> excluded.features OR NOT kept.active OR kept.create_time <> excluded.create_time
 RETURNING kept.xmax = 0
 """
@@ -55,7 +56,7 @@ SELECT (SELECT count(*) FROM changed),
 ENTITY_COLUMNS = (
     EntityRow.kind,
     EntityRow.id,
-    EntityRow.features,
+    EntityRow.features.op("||")(func.coalesce(EntityRow.derived, literal_column("'{}'::jsonb"))),
     EntityRow.active,
     EntityRow.create_time,
     EntityRow.update_time,

@@ -42,7 +42,10 @@ class ChangeClock(Base):
 
 
 class EntityRow(Base):
-    """One entity; `features` as `feedback_svc.store.features` writes them."""
+    """One entity; `features` as `feedback_svc.store.features` writes them, `derived` likewise.
+
+    `derived` holds vectors made of the texts in `features`; it goes when `features` changes.
+    """
 
     __tablename__ = "entities"
     kind: Mapped[str] = mapped_column(primary_key=True)
@@ -52,6 +55,7 @@ class EntityRow(Base):
     create_time: Mapped[datetime]
     update_time: Mapped[datetime]
     change_sequence: Mapped[int]
+    derived: Mapped[dict[str, Any] | None]
     __table_args__ = (Index("entities_by_change", "change_sequence", "kind", "id"),)
 
 
@@ -107,6 +111,7 @@ class SessionRow(Base):
     __table_args__ = (
         Index("sessions_by_subject", "use_case", "subject_id", "serve_time", "session_id"),
         Index("sessions_by_time", "use_case", "serve_time", "session_id"),
+        Index("sessions_by_sequence", "sequence"),
     )
 
 
@@ -249,3 +254,29 @@ class RetrainingRow(Base):
     marked: Mapped[int]
     mark_time: Mapped[datetime]
     __table_args__ = (Index("retrainings_by_time", "use_case", "mark_time"),)
+
+
+class AmendmentRow(Base):
+    """A stored row of an exported table that was changed or deleted after it was stored."""
+
+    __tablename__ = "amendments"
+    table_name: Mapped[str] = mapped_column(primary_key=True)
+    change_sequence: Mapped[int] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True)
+
+
+class RetentionProgressRow(Base):
+    """How far a rule of retention has come: up to `to_sequence` there is nothing left to do."""
+
+    __tablename__ = "retention_progress"
+    rule: Mapped[str] = mapped_column(primary_key=True)
+    definition: Mapped[str]
+    to_sequence: Mapped[int]
+
+
+class ChangeMarkRow(Base):
+    """Changes below `change_sequence` had ended at `mark_time`."""
+
+    __tablename__ = "change_marks"
+    mark_time: Mapped[datetime] = mapped_column(primary_key=True)
+    change_sequence: Mapped[int]

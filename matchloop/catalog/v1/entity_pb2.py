@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!matchloop/catalog/v1/entity.proto\x12\x14matchloop.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"%\n\tEntityKey\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x18\n\x06Values\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xb6\x01\n\x0c\x46\x65\x61tureValue\x12\x15\n\x0b\x63\x61tegorical\x18\x01 \x01(\tH\x00\x12-\n\x05multi\x18\x02 \x01(\x0b\x32\x1c.matchloop.catalog.v1.ValuesH\x00\x12\x11\n\x07numeric\x18\x03 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x34\n\tembedding\x18\x05 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EmbeddingH\x00\x42\x07\n\x05value\"\xd4\x02\n\x06\x45ntity\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\x12<\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32*.matchloop.catalog.v1.Entity.FeaturesEntry\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\x12\x17\n\x0f\x63hange_sequence\x18\x06 \x01(\x03\x1aS\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".matchloop.catalog.v1.FeatureValue:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!matchloop/catalog/v1/entity.proto\x12\x14matchloop.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"%\n\tEntityKey\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x18\n\x06Values\x12\x0e\n\x06values\x18\x01 \x03(\t\"-\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x10\n\x08\x65mbedder\x18\x02 \x01(\t\"\xb6\x01\n\x0c\x46\x65\x61tureValue\x12\x15\n\x0b\x63\x61tegorical\x18\x01 \x01(\tH\x00\x12-\n\x05multi\x18\x02 \x01(\x0b\x32\x1c.matchloop.catalog.v1.ValuesH\x00\x12\x11\n\x07numeric\x18\x03 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x34\n\tembedding\x18\x05 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EmbeddingH\x00\x42\x07\n\x05value\"\xd4\x02\n\x06\x45ntity\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\x12<\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32*.matchloop.catalog.v1.Entity.FeaturesEntry\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\x12\x17\n\x0f\x63hange_sequence\x18\x06 \x01(\x03\x1aS\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".matchloop.catalog.v1.FeatureValue:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALUES']._serialized_start=131
   _globals['_VALUES']._serialized_end=155
   _globals['_EMBEDDING']._serialized_start=157
-  _globals['_EMBEDDING']._serialized_end=184
-  _globals['_FEATUREVALUE']._serialized_start=187
-  _globals['_FEATUREVALUE']._serialized_end=369
-  _globals['_ENTITY']._serialized_start=372
-  _globals['_ENTITY']._serialized_end=712
-  _globals['_ENTITY_FEATURESENTRY']._serialized_start=629
-  _globals['_ENTITY_FEATURESENTRY']._serialized_end=712
+  _globals['_EMBEDDING']._serialized_end=202
+  _globals['_FEATUREVALUE']._serialized_start=205
+  _globals['_FEATUREVALUE']._serialized_end=387
+  _globals['_ENTITY']._serialized_start=390
+  _globals['_ENTITY']._serialized_end=730
+  _globals['_ENTITY_FEATURESENTRY']._serialized_start=647
+  _globals['_ENTITY_FEATURESENTRY']._serialized_end=730
 # @@protoc_insertion_point(module_scope)

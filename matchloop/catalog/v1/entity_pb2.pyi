@@ -76,16 +76,23 @@ class Embedding(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    embedder: _builtins.str
+    """Names the text embedder by which the catalogue derived the vector from the entity's
+    texts; empty: a client brought it. Output only: a vector sent with it set is ignored,
+    so that an entity may be sent back as it was read.
+    """
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
         self,
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
+        embedder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedder", b"embedder", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,7 +119,9 @@ class FeatureValue(_message.Message):
     def multi(self) -> Global___Values: ...
     @_builtins.property
     def embedding(self) -> Global___Embedding:
-        """Brought by the client; used in place of the embedded text."""
+        """Brought by the client: used in place of the embedded texts. Where no client brings
+        one, it may come derived from the texts; it goes when the features sent change.
+        """
 
     def __init__(
         self,

@@ -55,8 +55,10 @@ class Interaction(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     interaction_id: _builtins.str
-    """The client's id, 1 to 128 characters, unique over everything: sent twice, the
-    interaction is stored once.
+    """The client's id, 1 to 128 characters, unique over everything that is stored: sent
+    twice, the interaction is stored once. Where the operator bounds how long interactions
+    are kept (FEEDBACK_RETAIN_*), an id is known as long as its interaction: sent again
+    after that, it is stored and counted as a new one, received then.
     """
     use_case: _builtins.str
     subject_id: _builtins.str

@@ -169,7 +169,7 @@ CREATE OR REPLACE FUNCTION subject_state(
     OUT factor_features text[], OUT factor_values text[], OUT factors float8[], OUT as_of timestamptz[]
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    SELECT e.features, e.active, e.create_time, e.update_time, e.change_sequence
+    SELECT e.features || coalesce(e.derived, '{}'), e.active, e.create_time, e.update_time, e.change_sequence
     INTO features, active, create_time, update_time, change_sequence
     FROM entities e WHERE e.kind = of_kind AND e.id = of_subject;
 
