@@ -31,6 +31,7 @@ from tests.feedback_rpc_world import (
     unavailable,
     upsert,
 )
+from tests.feedback_worlds import fresh_database
 
 pytestmark = pytest.mark.processes
 
@@ -77,6 +78,25 @@ WRITES: dict[str, tuple[str, Message, bytes, Callable[[Any], int], Callable[[Any
     ),
 }
 """RPC, request, what PostgreSQL is sent last, what the reply counts as new and as known, how much in all."""
+
+
+@pytest.fixture(scope="module")
+def one_database(postgres: EmbeddedPostgres) -> str:
+    return fresh_database(postgres)
+
+
+@pytest.fixture
+def database_url(one_database: str) -> str:
+    """A database for all tests here, emptied for each."""
+    engine = create_engine(one_database)
+    listed = text(
+        "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public'"
+        " AND tablename NOT IN ('alembic_version', 'change_clock')"
+    )
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {connection.execute(listed).scalar_one()}"))
+    engine.dispose()
+    return one_database
 
 
 @pytest.fixture
