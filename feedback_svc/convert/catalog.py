@@ -11,7 +11,7 @@ from matchloop.catalog.v1 import catalog_service_pb2 as calls
 from matchloop.catalog.v1 import item_stats_pb2
 from matchloop.entities import Entity, EntityKey
 from matchloop.rpc.convert import entity_from_proto, entity_to_proto, key_from_proto, key_to_proto, timestamp
-from matchloop.rpc.paging import write_page_token
+from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
 
 MAX_BATCH = 500
@@ -93,10 +93,16 @@ def entities_reply(
     request: calls.ListEntitiesRequest, page: ChangePage[Entity]
 ) -> calls.ListEntitiesResponse:
     """Convert a page of entities."""
+    entities = fitting(entity_to_proto(entity) for entity in page.rows)
+    position, next_sequence = page.position, page.next_sequence
+    if len(entities) < len(page.rows):
+        last = page.rows[len(entities) - 1]
+        position = ChangePosition(last.change_sequence, last.key.kind, last.key.id)
+        next_sequence = last.change_sequence
     return calls.ListEntitiesResponse(
-        entities=[entity_to_proto(entity) for entity in page.rows],
-        next_page_token=_token(request, page.position),
-        next_change_sequence=page.next_sequence,
+        entities=entities,
+        next_page_token=_token(request, position),
+        next_change_sequence=next_sequence,
     )
 
 

@@ -12,7 +12,7 @@ from feedback_svc.sessions import RecordFilter
 from matchloop.feedback.v1 import dislike_pb2, insight_pb2
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.rpc.convert import timestamp
-from matchloop.rpc.paging import write_page_token
+from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
 from matchloop.usecase import UseCase
 
@@ -98,9 +98,9 @@ def dislikes_page_reply(
     request: calls.ListDislikesRequest, found: Sequence[StoredDislike], limit: int
 ) -> calls.ListDislikesResponse:
     """Convert a page of which one more row was asked than it holds."""
-    page = found[:limit]
-    token = write_page_token(request, str(page[-1].sequence)) if len(found) > limit else ""
-    return calls.ListDislikesResponse(dislikes=[_stored(d) for d in page], next_page_token=token)
+    page = fitting(_stored(dislike) for dislike in found[:limit])
+    token = write_page_token(request, str(page[-1].sequence)) if len(found) > len(page) else ""
+    return calls.ListDislikesResponse(dislikes=page, next_page_token=token)
 
 
 def _stored(stored: StoredDislike) -> dislike_pb2.StoredDislike:

@@ -12,7 +12,7 @@ from feedback_svc.sessions import RecordFilter
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.feedback.v1 import interaction_pb2, subject_state_pb2
 from matchloop.rpc.convert import entity_to_proto, timestamp
-from matchloop.rpc.paging import write_page_token
+from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
 
 MAX_BATCH = 500
@@ -90,11 +90,9 @@ def interactions_page_reply(
     request: calls.ListInteractionsRequest, found: Sequence[StoredInteraction], limit: int
 ) -> calls.ListInteractionsResponse:
     """Convert a page of which one more row was asked than it holds."""
-    page = found[:limit]
-    token = write_page_token(request, str(page[-1].sequence)) if len(found) > limit else ""
-    return calls.ListInteractionsResponse(
-        interactions=[_stored(interaction) for interaction in page], next_page_token=token
-    )
+    page = fitting(_stored(interaction) for interaction in found[:limit])
+    token = write_page_token(request, str(page[-1].sequence)) if len(found) > len(page) else ""
+    return calls.ListInteractionsResponse(interactions=page, next_page_token=token)
 
 
 def _stored(stored: StoredInteraction) -> interaction_pb2.StoredInteraction:

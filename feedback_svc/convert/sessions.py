@@ -18,7 +18,7 @@ from feedback_svc.sessions import RecordFilter, Session, SessionSource, Sessions
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.feedback.v1 import session_pb2
 from matchloop.rpc.convert import timestamp
-from matchloop.rpc.paging import write_page_token
+from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
 
 MAX_BATCH = 100
@@ -125,13 +125,12 @@ def sessions_page_reply(
     request: calls.ListSessionsRequest, found: Sequence[Session], limit: int
 ) -> calls.ListSessionsResponse:
     """Convert a page of which one more row was asked than it holds."""
-    page = found[:limit]
+    page = fitting(session_to_proto(session) for session in found[:limit])
     token = ""
-    if len(found) > limit:
-        token = write_page_token(request, page[-1].serve_time.isoformat(), page[-1].session_id)
-    return calls.ListSessionsResponse(
-        sessions=[session_to_proto(session) for session in page], next_page_token=token
-    )
+    if len(found) > len(page):
+        last = found[len(page) - 1]
+        token = write_page_token(request, last.serve_time.isoformat(), last.session_id)
+    return calls.ListSessionsResponse(sessions=page, next_page_token=token)
 
 
 def session_to_proto(session: Session) -> session_pb2.Session:

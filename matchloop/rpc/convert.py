@@ -98,11 +98,13 @@ def entity_from_proto(
     Entity
         Not to be used before `violations.raise_if_any`.
     """
+    before = len(violations.found)
     key = key_from_proto(message.key, violations)
     schema = None
-    if schemas is not None and key.kind:
+    if schemas is not None:
         schema = schemas.get(key.kind)
-        if schema is None:
+        told = any(fault.field.endswith("key.kind") for fault in violations.found[before:])
+        if schema is None and not told:
             violations.add("key.kind", f"{key.kind!r} is no kind of a loaded use case")
     created = violations.time("create_time", message.create_time, given=message.HasField("create_time"))
     features = features_from_proto(

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from matchloop.errors import DeadlinePassed, MatchloopError, NotImplementedYet, Overloaded
+from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Overloaded
 from matchloop.observe import logs
 from matchloop.rpc import deadline
 from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, internal_status, to_status
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 NO_DEADLINE_SECONDS = 366 * 86400.0
 """gRPC tells "no deadline" as one that lies centuries ahead; more than this means none."""
+
+UNREADABLE = object()
+"""Stands for a request whose bytes are no message of its type."""
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _arrived: ContextVar[float] = ContextVar("matchloop_arrived")
@@ -146,7 +150,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         def same_wire(behaviour: Behaviour) -> Handler:
             return grpc.unary_unary_rpc_method_handler(
-                behaviour, handler.request_deserializer, handler.response_serializer
+                behaviour, _reader(handler.request_deserializer), handler.response_serializer
             )
 
         return _Wrapped(handler.unary_unary, same_wire(serve), same_wire(refuse))
@@ -163,7 +167,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             try:
                 self._begin_deadline(context)
-                response = behaviour(request, context)
+                response = (_not_read if request is UNREADABLE else behaviour)(request, context)
             except Exception as error:  # noqa: BLE001 - the outermost boundary: everything becomes a status
                 observe(clock() - _arrived.get())
                 self._fail(service, name, error, context)
@@ -207,6 +211,23 @@ class CallInterceptor(grpc.ServerInterceptor):
         told = "".join(traceback.format_exception(error))
         _log.error("unexpected_error", rpc_service=service, rpc_method=name, exception=told)
         return internal_status(request_id=request_id)
+
+
+def _reader(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Return a reader that gives `UNREADABLE` where `read` raises, which gRPC would answer with INTERNAL."""
+    assert read is not None
+
+    def tried(sent: bytes) -> Any:
+        try:
+            return read(sent)
+        except DecodeError:
+            return UNREADABLE
+
+    return tried
+
+
+def _not_read(_request: Any, _context: Any) -> NoReturn:
+    raise InvalidInput("the request's bytes are no message of this method")
 
 
 def _refuse(_request: Any, _context: Any) -> NoReturn:

@@ -6,18 +6,36 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.message import Message
 
 CHECKSUM_BYTES = 9
 MAX_TOKEN_LENGTH = 2048
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""A page is cut short of this: clients of gRPC take 4 MiB unless they are told otherwise."""
 PAGING_FIELDS = ("page_size", "page_token")
+
+
+M = TypeVar("M", bound="Message")
 
 
 class BadPageToken(ValueError):  # noqa: N818
     """The token is not one that this request's first page was given."""
+
+
+def fitting(messages: Iterable[M], *, most: int = MAX_PAGE_BYTES) -> list[M]:
+    """Return the first messages that fit in `most` bytes, at least one; the rest are not made."""
+    page: list[M] = []
+    for message in messages:
+        most -= message.ByteSize() + 8
+        if page and most < 0:
+            break
+        page.append(message)
+    return page
 
 
 def write_page_token(request: Message, *position: str) -> str:

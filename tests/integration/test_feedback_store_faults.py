@@ -173,18 +173,6 @@ def test_a_store_that_is_away_is_unavailable_and_comes_back(server_folder: Path)
         store.close()
 
 
-def test_a_read_only_store_says_so(store: PostgresStore, database_url: str) -> None:
-    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        name = connection.execute(text("SELECT current_database()")).scalar_one()
-        connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
-    engine.dispose()
-    with pytest.raises(Unavailable) as error:
-        store.upsert_entities([startup("a")], now=NOW)
-    assert error.value.reason is Reason.STORE_UNAVAILABLE
-    assert store.negative_numbers(USE_CASE).unused == 0
-
-
 def test_migrations_make_the_tables_and_go_up_and_down(database_url: str) -> None:
     migrate(database_url)
     store = PostgresStore(Database(database_url, pool_size=1))

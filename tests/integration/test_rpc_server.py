@@ -28,6 +28,7 @@ from matchloop.rpc import deadline
 from matchloop.rpc.channel import call, open_channel
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import ServerSettings
+from matchloop.rpc.status import from_rpc_error
 from tests.integration.echo_server import NAME, make_echo, service
 
 if TYPE_CHECKING:
@@ -102,6 +103,15 @@ def test_a_bug_tells_the_client_nothing(rig: Rig, capfd: pytest.CaptureFixture[s
         "matchloop_unexpected_errors_total", service=NAME, method="GetEntity"
     )
     assert (unexpected, rig.counted("INTERNAL")) == (1.0, 1.0)
+
+
+def test_bytes_that_are_no_message_are_the_clients_fault(rig: Rig) -> None:
+    get: Any = rig.channel.unary_unary(f"/{NAME}/GetEntity")
+    with pytest.raises(grpc.RpcError) as raised:
+        get(b"\xff\xff\xff", timeout=5)
+    told = from_rpc_error(raised.value, upstream="echo")
+    assert (told.reason, told.violations) == (Reason.INVALID_INPUT, ())
+    assert rig.counted("INVALID_ARGUMENT") == 1.0
 
 
 def test_what_is_not_written_yet_is_unimplemented(rig: Rig) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -26,13 +27,14 @@ OPTIONS = (
 REPEATABLE = ("40001", "40P01")
 """Serialization failure, deadlock."""
 CANCELLED = "57014"
+READ_ONLY = "25006"
 CONFLICTS = "23"
 """Class of integrity constraints."""
 AWAY = (
     (REPEATABLE, "the store is contended"),
     (("08", "57P"), "the store cannot be reached"),
-    (("53", "58"), "the store has no room or is broken"),
-    (("25006",), "the store is read-only"),
+    (("53", "58", "XX"), "the store has no room or is broken"),
+    ((READ_ONLY,), "the store is read-only"),
     (("42P01", "42703", "42883"), "the store has another schema: run python -m feedback_svc.migrate"),
 )
 """By SQLSTATE or its class: what an operator, not the client, has to see to."""
@@ -79,6 +81,7 @@ class Database:
                 "tcp_user_timeout": 20_000,
             },
         )
+        event.listen(self.engine, "handle_error", _leave_read_only)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run work that is one statement: it commits by itself.
@@ -113,7 +116,7 @@ class Database:
                 raise Overloaded("every connection to the store is in use") from None
             except DBAPIError as error:
                 told = _told(error)
-                if not left or not _may_repeat(error):
+                if not left or not _may_repeat(error, first=left == ATTEMPTS - 1):
                     raise told from error
         raise AssertionError("unreachable")
 
@@ -126,24 +129,31 @@ def _code(error: DBAPIError) -> str | None:
     return getattr(error.orig, "pgcode", None)
 
 
-def _may_repeat(error: DBAPIError) -> bool:
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Replace every connection when one cannot write: it may stay so when the store can again."""
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def _may_repeat(error: DBAPIError, *, first: bool) -> bool:
     """Deadlocks, and a connection that broke (the first attempt found a dead one in the pool)."""
-    return error.connection_invalidated or _code(error) in REPEATABLE
+    code = _code(error)
+    if code == READ_ONLY:
+        return first
+    return error.connection_invalidated or code in REPEATABLE
 
 
 def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
     code = _code(error)
-    if error.connection_invalidated or (code is None and type(error).__name__ == "OperationalError"):
-        return _away("the store cannot be reached")
-    if code is None:
-        return error
     if code == CANCELLED:
         return Overloaded("the store took too long")
-    if code.startswith(CONFLICTS):
+    if code is not None and code.startswith(CONFLICTS):
         return Conflict("contradicts what is stored")
     for codes, message in AWAY:
-        if code.startswith(codes):
+        if code is not None and code.startswith(codes):
             return _away(f"{message} (SQLSTATE {code})")
+    if error.connection_invalidated or (code is None and type(error).__name__ == "OperationalError"):
+        return _away("the store cannot be reached")
     return error
 
 

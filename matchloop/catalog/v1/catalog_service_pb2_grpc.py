@@ -30,6 +30,9 @@ class CatalogServiceStub:
 
     Every write is durable before its reply. Every call but EraseEntity may be retried
     as it is.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     def __init__(self, channel):
@@ -75,6 +78,9 @@ class CatalogServiceServicer:
 
     Every write is durable before its reply. Every call but EraseEntity may be retried
     as it is.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     def UpsertEntities(self, request, context):
@@ -174,6 +180,9 @@ class CatalogService:
 
     Every write is durable before its reply. Every call but EraseEntity may be retried
     as it is.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     @staticmethod

@@ -31,6 +31,9 @@ class CatalogServiceStub:
 
     Every write is durable before its reply. Every call but EraseEntity may be retried
     as it is.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     @_typing.overload
@@ -71,6 +74,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     Every write is durable before its reply. Every call but EraseEntity may be retried
     as it is.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -107,6 +113,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every write is durable before its reply. Every call but EraseEntity may be retried
     as it is.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     @_abc_1.abstractmethod

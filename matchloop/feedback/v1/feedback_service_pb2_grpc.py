@@ -32,6 +32,9 @@ class FeedbackServiceStub:
     Every write is durable before its reply, all or nothing, and may be retried as it
     is: ids make replays harmless. A write is seen by every read that starts after its
     reply.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     def __init__(self, channel):
@@ -114,6 +117,9 @@ class FeedbackServiceServicer:
     Every write is durable before its reply, all or nothing, and may be retried as it
     is: ids make replays harmless. A write is seen by every read that starts after its
     reply.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     def RecordSessions(self, request, context):
@@ -299,6 +305,9 @@ class FeedbackService:
     Every write is durable before its reply, all or nothing, and may be retried as it
     is: ids make replays harmless. A write is seen by every read that starts after its
     reply.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     @staticmethod

@@ -33,6 +33,9 @@ class FeedbackServiceStub:
     Every write is durable before its reply, all or nothing, and may be retried as it
     is: ids make replays harmless. A write is seen by every read that starts after its
     reply.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     @_typing.overload
@@ -89,6 +92,9 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     Every write is durable before its reply, all or nothing, and may be retried as it
     is: ids make replays harmless. A write is seen by every read that starts after its
     reply.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -141,6 +147,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
     Every write is durable before its reply, all or nothing, and may be retried as it
     is: ids make replays harmless. A write is seen by every read that starts after its
     reply.
+
+    A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
+    of gRPC takes by default. `next_page_token` says whether there are more.
     """
 
     @_abc_1.abstractmethod
