@@ -7,8 +7,9 @@ from datetime import datetime
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
 from feedback_svc.convert.shared import Schema
+from feedback_svc.erasure import Erased
 from matchloop.catalog.v1 import catalog_service_pb2 as calls
-from matchloop.catalog.v1 import item_stats_pb2
+from matchloop.catalog.v1 import item_stats_pb2, tombstone_pb2
 from matchloop.entities import Entity, EntityKey
 from matchloop.rpc.convert import entity_from_proto, entity_to_proto, key_from_proto, key_to_proto, timestamp
 from matchloop.rpc.paging import write_page_token
@@ -58,6 +59,27 @@ def key_to_get(request: calls.GetEntityRequest, now: datetime) -> EntityKey:
     return key
 
 
+def key_to_erase(request: calls.EraseEntityRequest, schema: Schema, now: datetime) -> EntityKey:
+    """Check and convert the key of an entity to erase, whose kind has to be a use case's."""
+    violations = Violations(now=now)
+    key = key_from_proto(request.key, violations)
+    if key.kind:
+        violations.one_of("key.kind", key.kind, schema.use_cases.kinds)
+    violations.raise_if_any()
+    return key
+
+
+def erase_reply(erased: Erased) -> calls.EraseEntityResponse:
+    """Convert what an erasure removed."""
+    return calls.EraseEntityResponse(
+        erased=erased.anything,
+        interactions=erased.interactions,
+        dislikes=erased.dislikes,
+        sessions=erased.sessions,
+        erase_time=timestamp(erased.erase_time),
+    )
+
+
 def keys_to_deactivate(request: calls.DeactivateEntitiesRequest, now: datetime) -> tuple[EntityKey, ...]:
     """Check and convert the keys of entities."""
     violations = Violations(now=now)
@@ -97,6 +119,15 @@ def entities_reply(
         entities=[entity_to_proto(entity) for entity in page.rows],
         next_page_token=_token(request, page.position),
         next_change_sequence=page.next_sequence,
+        erased=[
+            tombstone_pb2.Tombstone(
+                kind=each.kind,
+                id_hash=each.id_hash,
+                erase_time=timestamp(each.erase_time),
+                change_sequence=each.change_sequence,
+            )
+            for each in page.erased
+        ],
     )
 
 

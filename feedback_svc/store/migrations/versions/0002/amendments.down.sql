@@ -1,0 +1,2 @@
+DROP FUNCTION amend;
+DROP TABLE amendments;
