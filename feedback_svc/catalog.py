@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from feedback_svc.erasure import Tombstone
-from matchloop.entities import EntityKey
+from matchloop.entities import EntityKey, Tombstone
 
 T = TypeVar("T")
 

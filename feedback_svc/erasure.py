@@ -1,24 +1,12 @@
-"""Erasure: what remains of an erased entity, and what late data about it is."""
+"""Erasure: what it removes, and where to look for it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from matchloop.entities import EntityKey
 from matchloop.usecase import UseCases
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """What remains of an erased entity; `id_hash` as `erased_hash` makes it."""
-
-    kind: str
-    id_hash: str
-    erase_time: datetime
-    change_sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +56,3 @@ def places_of(kind: str, roles: Sequence[Roles]) -> tuple[list[str], list[str]]:
     as_subject = [role.use_case for role in roles if role.subject == kind]
     as_item = [role.use_case for role in roles if role.item == kind]
     return as_subject, as_item
-
-
-def erased_hash(key: EntityKey) -> str:
-    """Return what a tombstone keeps of a key: hex SHA-256 of kind, unit separator and id in UTF-8."""
-    return hashlib.sha256(f"{key.kind}\x1f{key.id}".encode()).hexdigest()

@@ -9,9 +9,16 @@ from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemSt
 from feedback_svc.convert.shared import Schema
 from feedback_svc.erasure import Erased
 from matchloop.catalog.v1 import catalog_service_pb2 as calls
-from matchloop.catalog.v1 import item_stats_pb2, tombstone_pb2
+from matchloop.catalog.v1 import item_stats_pb2
 from matchloop.entities import Entity, EntityKey
-from matchloop.rpc.convert import entity_from_proto, entity_to_proto, key_from_proto, key_to_proto, timestamp
+from matchloop.rpc.convert import (
+    entity_from_proto,
+    entity_to_proto,
+    key_from_proto,
+    key_to_proto,
+    timestamp,
+    tombstone_to_proto,
+)
 from matchloop.rpc.paging import write_page_token
 from matchloop.rpc.validation import Violations
 
@@ -119,15 +126,7 @@ def entities_reply(
         entities=[entity_to_proto(entity) for entity in page.rows],
         next_page_token=_token(request, page.position),
         next_change_sequence=page.next_sequence,
-        erased=[
-            tombstone_pb2.Tombstone(
-                kind=each.kind,
-                id_hash=each.id_hash,
-                erase_time=timestamp(each.erase_time),
-                change_sequence=each.change_sequence,
-            )
-            for each in page.erased
-        ],
+        erased=[tombstone_to_proto(each) for each in page.erased],
     )
 
 

@@ -14,10 +14,9 @@ from feedback_svc.catalog import (
     UpsertCounts,
     split_page,
 )
-from feedback_svc.erasure import Tombstone
 from feedback_svc.store.features import canonical
 from feedback_svc.store.memory.state import MemoryState, page_of
-from matchloop.entities import Entity, EntityKey
+from matchloop.entities import Entity, EntityKey, Tombstone
 from matchloop.errors import NotFound
 
 

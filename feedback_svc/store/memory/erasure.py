@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from feedback_svc.dislikes import fold
-from feedback_svc.erasure import Erased, Roles, Tombstone, erased_hash, places_of
+from feedback_svc.erasure import Erased, Roles, places_of
 from feedback_svc.store.memory.state import MemoryState
-from matchloop.entities import EntityKey
+from matchloop.entities import EntityKey, Tombstone
 
 
 class MemoryErasure(MemoryState):
@@ -37,7 +37,7 @@ class MemoryErasure(MemoryState):
             return Erased(entity, interactions, dislikes, sessions, tombstone.erase_time)
 
     def _entomb(self, key: EntityKey, now: datetime) -> Tombstone:
-        id_hash = erased_hash(key)
+        id_hash = key.digest
         old = self._tombstones.get((key.kind, id_hash))
         time = max(now, old.erase_time) if old else now
         tombstone = Tombstone(key.kind, id_hash, time, self._change)

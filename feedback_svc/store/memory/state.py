@@ -14,10 +14,10 @@ from feedback_svc.catalog import (
     cut_page,
 )
 from feedback_svc.dislikes import Dislike, Factor, StoredDislike
-from feedback_svc.erasure import Roles, Tombstone, erased_hash
+from feedback_svc.erasure import Roles
 from feedback_svc.interactions import EventFacts, StoredInteraction
 from feedback_svc.sessions import RecordFilter, Session
-from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.entities import Entity, EntityId, EntityKey, Kind, Tombstone
 
 T = TypeVar("T")
 BATCH = 512
@@ -47,7 +47,7 @@ class MemoryState:
         if roles is None or not self._tombstones:
             return False
         for kind, id_ in ((roles.subject, subject), (roles.item, item)):
-            found = self._tombstones.get((kind, erased_hash(EntityKey(Kind(kind), EntityId(id_)))))
+            found = self._tombstones.get((kind, EntityKey(Kind(kind), EntityId(id_)).digest))
             if id_ and found is not None and time <= found.erase_time:
                 return True
         return False

@@ -19,12 +19,11 @@ from feedback_svc.catalog import (
     cut_page,
     split_page,
 )
-from feedback_svc.erasure import Tombstone
 from feedback_svc.store.features import read_features, write_features
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.literals import flag_array, text_array, time_array
 from feedback_svc.store.postgres.tables import EntityRow, ItemStatsRow, TombstoneRow
-from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.entities import Entity, EntityId, EntityKey, Kind, Tombstone
 from matchloop.errors import NotFound
 
 # One statement; rows in key order, so that two upserts of the same entities never wait for each other.

@@ -172,8 +172,9 @@ class ListEntitiesResponse(_message.Message):
     @_builtins.property
     def erased(self) -> _containers.RepeatedCompositeFieldContainer[_tombstone_pb2.Tombstone]:
         """The page's tombstones. `entities` and `erased` together are one list in order of
-        change_sequence, at most `page_size` long. An entity with a higher change_sequence
-        than its tombstone was stored after the erasure. A tombstone may be listed again.
+        change_sequence, at most `page_size` long. A tombstone may be listed again, with a
+        higher one: an entity whose update_time is after its tombstone's erase_time was
+        stored after the erasure, and stays.
         """
 
     def __init__(
