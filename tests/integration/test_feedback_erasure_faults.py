@@ -69,7 +69,7 @@ def left(url: str) -> dict[str, list[str]]:
         rows = {
             table: sorted(
                 connection.execute(
-                    text(f"SELECT (to_jsonb(t) - 'change_sequence' - 'sequence')::text FROM {table} t")  # noqa: S608
+                    text(f"SELECT (to_jsonb(t) - 'change_sequence' - 'sequence')::text FROM {table} t")
                 ).scalars()
             )
             for table in (*tables, "weight_factors")

@@ -59,9 +59,9 @@ class RecordSessionsResponse(_message.Message):
     """Interactions that had been waiting for one of these sessions."""
     @_builtins.property
     def duplicate_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids that were stored before, and those of lists of a subject, or of nothing but
-        items, erased at their serve time or later: these are not stored. From other lists
-        such items are left out.
+        """Ids that were stored before, and those of lists whose subject, or every item, was
+        erased at their serve time or later: these are not stored. Other lists are stored
+        without such items.
         """
 
     def __init__(
