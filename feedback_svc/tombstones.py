@@ -14,14 +14,12 @@ from typing import Annotated, Any
 
 import pyarrow.parquet as pq
 import typer
-from sqlalchemy import select
 
 from feedback_svc.command import told
 from feedback_svc.erasure import Roles
 from feedback_svc.settings import DatabaseSettings
-from feedback_svc.store.postgres.catalog import TOMBSTONE_COLUMNS
+from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
-from feedback_svc.store.postgres.tables import UseCaseKindsRow
 from matchloop.entities import EntityId, EntityKey, Kind, Tombstone
 from matchloop.rpc.settings import read_settings
 from matchloop.snapshot import Snapshot, TableName, read_snapshot
@@ -51,15 +49,11 @@ def read_tombstones(url: str) -> tuple[tuple[Tombstone, ...], tuple[Roles, ...]]
 
     Raises Unavailable when it cannot be read.
     """
-    database = Database(url, pool_size=1)
-    kinds = select(UseCaseKindsRow.use_case, UseCaseKindsRow.subject_kind, UseCaseKindsRow.item_kind)
+    store = PostgresStore(Database(url, pool_size=1))
     try:
-        rows = database.run(lambda connection: connection.execute(select(*TOMBSTONE_COLUMNS)).all())
-        roles = database.run(lambda connection: connection.execute(kinds).all())
+        return store.tombstones(), store.roles()
     finally:
-        database.close()
-    tombstones = tuple(Tombstone(Kind(row[0]), row[1], row[2], row[3]) for row in rows)
-    return tombstones, tuple(Roles(row[0], row[1], row[2]) for row in roles)
+        store.close()
 
 
 def still_held(

@@ -10,11 +10,12 @@ from sqlalchemy import Connection, delete, select, tuple_
 
 from feedback_svc.dislikes import Cut, Factor, fold
 from feedback_svc.erasure import Erased, Roles, places_of
+from feedback_svc.store.postgres.catalog import TOMBSTONE_COLUMNS
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.dislikes import HOLD_SUBJECT, WRITE_FACTORS, dislike_of
 from feedback_svc.store.postgres.literals import number_array, text_array, time_array
-from feedback_svc.store.postgres.tables import DislikeRow
-from matchloop.entities import EntityKey
+from feedback_svc.store.postgres.tables import DislikeRow, UseCaseKindsRow
+from matchloop.entities import EntityKey, Kind, Tombstone
 from matchloop.errors import Overloaded
 
 FOUND_AT_A_TIME = 20_000
@@ -74,6 +75,18 @@ class PostgresErasure:
             text_array([role.item for role in roles]),
         )
         self._database.run(lambda connection: connection.exec_driver_sql(KEEP_ROLES, parameters))
+
+    def roles(self) -> tuple[Roles, ...]:
+        """Return the kinds of every use case that was ever loaded."""
+        statement = select(UseCaseKindsRow.use_case, UseCaseKindsRow.subject_kind, UseCaseKindsRow.item_kind)
+        rows = self._database.run(lambda connection: connection.execute(statement).all())
+        return tuple(Roles(row[0], row[1], row[2]) for row in rows)
+
+    def tombstones(self) -> tuple[Tombstone, ...]:
+        """Return every tombstone."""
+        statement = select(*TOMBSTONE_COLUMNS)
+        rows = self._database.run(lambda connection: connection.execute(statement).all())
+        return tuple(Tombstone(Kind(row[0]), row[1], row[2], row[3]) for row in rows)
 
     def erase_entity(self, key: EntityKey, *, roles: Sequence[Roles], now: datetime) -> Erased:
         """Remove an entity and all about it; raises Overloaded when writes under way do not end."""
