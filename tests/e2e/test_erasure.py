@@ -72,14 +72,19 @@ def fill(clients: Clients) -> None:
             reason="wrong_category",
         )
         clients.feedback.RecordDislike(feedback_pb.RecordDislikeRequest(dislike=rejected), timeout=10)
-        shown = session_pb2.Session(
+    lists = [(FORWARD, subject, startups) for subject in investors]
+    lists += [(REVERSE, subject, investors) for subject in startups]
+    sessions = [
+        session_pb2.Session(
             session_id=str(uuid.uuid4()),
-            use_case=FORWARD,
+            use_case=use_case,
             subject_id=subject,
             source=session_pb2.SESSION_SOURCE_CLIENT,
-            items=[session_pb2.SessionItem(item_id=item, score=0.5) for item in startups],
+            items=[session_pb2.SessionItem(item_id=item, score=0.5) for item in items],
         )
-        clients.feedback.RecordSessions(feedback_pb.RecordSessionsRequest(sessions=[shown]), timeout=10)
+        for use_case, subject, items in lists
+    ]
+    clients.feedback.RecordSessions(feedback_pb.RecordSessionsRequest(sessions=sessions), timeout=10)
 
 
 def columns_holding(url: str, name: str) -> list[str]:
@@ -143,8 +148,9 @@ def named(clients: Clients, name: str) -> int:
 
 def test_nothing_holds_what_was_erased(stack: Stack, clients: Clients, tmp_path: Path) -> None:
     fill(clients)
-    until(lambda: named(clients, STARTUP) >= 5 and named(clients, INVESTOR) >= 5, "both in the lists")
-    recommend(clients, REVERSE, STARTUP)
+    for use_case, item in ((FORWARD, OTHERS[0]), (REVERSE, OTHERS[1])):
+        until(lambda of=(use_case, item): of[1] in str(candidates(clients, of[0], "new")), f"{item} listed")  # type: ignore[misc]
+    until(lambda: min(named(clients, STARTUP), named(clients, INVESTOR)) >= 4, "both in the replies")
     before = {name: columns_holding(stack.database_url, name) for name in (STARTUP, INVESTOR)}
     assert {"entities.id", "interactions.item_id", "interactions.subject_id"} < set(before[STARTUP])
     assert {"sessions.item_ids", "sessions.subject_id", "dislikes.item_id"} < set(before[STARTUP])
