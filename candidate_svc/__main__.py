@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from candidate_svc.client import FeedbackClient, connect
+from candidate_svc.erasures import Erasures
 from candidate_svc.methods import Content, methods_of
 from candidate_svc.mirror import Mirror
 from candidate_svc.popularity import LivePopularity
@@ -17,6 +18,7 @@ from candidate_svc.retrieve import Retriever
 from candidate_svc.servicer import SERVICE, CandidateServicer, service
 from candidate_svc.settings import CandidateSettings
 from candidate_svc.states import RememberedStates
+from matchloop.entities import Kind
 from matchloop.errors import InvalidInput
 from matchloop.features import load_embedder
 from matchloop.observe.logs import configure_logging, get_logger
@@ -105,13 +107,17 @@ def build(
         entities_page=settings.entities_page,
         stats_page=settings.stats_page,
     )
+    erasures = Erasures()
     mirror = Mirror(client, use_cases, clock=clock, metrics=metrics, poll_seconds=settings.poll_seconds)
     slots: dict[str, ReleaseSlot[Models]] = {}
     retrievers = {
-        use_case.id: _retriever(use_case, settings, mirror, metrics, registry, slots, clock)
+        use_case.id: _retriever(use_case, settings, mirror, erasures, metrics, registry, slots, clock)
         for use_case in use_cases.values()
     }
-    states = RememberedStates(client, seconds=settings.state_seconds, most=settings.states_kept)
+    kinds = {use_case.id: Kind(use_case.subject) for use_case in use_cases.values()}
+    states = RememberedStates(client, kinds, seconds=settings.state_seconds, most=settings.states_kept)
+    mirror.subscribe_to_erasures(erasures)
+    mirror.subscribe_to_erasures(states)
     servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=clock)
     server = Server(settings, [service(servicer)], metrics=metrics, serving=False)
     application = Application(settings, server, mirror, slots, channel)
@@ -123,6 +129,7 @@ def _retriever(
     use_case: UseCase,
     settings: CandidateSettings,
     mirror: Mirror,
+    erasures: Erasures,
     metrics: Metrics,
     registry: Registry | None,
     slots: dict[str, ReleaseSlot[Models]],
@@ -157,6 +164,7 @@ def _retriever(
         clock=clock,
         metrics=metrics,
         remaining=deadline.remaining,
+        erased=lambda subject: erasures.time(use_case.subject, subject),
     )
 
 

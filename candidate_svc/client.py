@@ -16,7 +16,7 @@ from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb2
 from matchloop.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from matchloop.retrieval.profile import SubjectEvent
 from matchloop.rpc.channel import call, open_channel
-from matchloop.rpc.convert import read_entity, read_time
+from matchloop.rpc.convert import read_entity, read_time, read_tombstone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import grpc
 
     from matchloop.catalog.v1 import item_stats_pb2
-    from matchloop.entities import Entity
+    from matchloop.entities import Entity, Tombstone
     from matchloop.feedback.v1 import subject_state_pb2
     from matchloop.observe.metrics import Metrics
 
@@ -81,7 +81,7 @@ class FeedbackClient:
         )
         return read_state(reply.state)
 
-    def entities(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Entity]:
+    def entities(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Entity | Tombstone]:
         """See `mirror.CatalogueLists`."""
         request = catalog_pb2.ListEntitiesRequest(
             kinds=kinds,
@@ -91,7 +91,22 @@ class FeedbackClient:
             include_inactive=True,
         )
         reply = call(self._catalog.ListEntities, request, upstream=UPSTREAM, most=self._list_seconds)
-        found = tuple(read_entity(entity) for entity in reply.entities)
+        found: list[Entity | Tombstone] = [read_entity(entity) for entity in reply.entities]
+        found += [read_tombstone(tombstone) for tombstone in reply.erased]
+        found.sort(key=lambda each: each.change_sequence)
+        return Page(tuple(found), reply.next_page_token, reply.next_change_sequence)
+
+    def tombstones(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Tombstone]:
+        """See `mirror.CatalogueLists`."""
+        request = catalog_pb2.ListEntitiesRequest(
+            kinds=kinds,
+            from_change_sequence=from_sequence,
+            page_size=self._entities_page,
+            page_token=page_token,
+            erased_only=True,
+        )
+        reply = call(self._catalog.ListEntities, request, upstream=UPSTREAM, most=self._list_seconds)
+        found = tuple(read_tombstone(tombstone) for tombstone in reply.erased)
         return Page(found, reply.next_page_token, reply.next_change_sequence)
 
     def item_stats(self, use_case: str, from_sequence: int, page_token: str) -> Page[ItemStats]:

@@ -83,11 +83,18 @@ class ItemCounts:
             totals = popularity_count(self._views.upto(count), self._interactions.upto(count))
             self._maximum = float(totals.max())
 
+    def clear(self, row: int) -> None:
+        """Forget what was counted of the row's item; by the writer only."""
+        for column in (self._views, self._interactions, self._weight):
+            column.set(row, 0.0)
+
     def clear_others(self, listed: Collection[EntityId]) -> None:
         """Set the counts of every item that is not listed to zero."""
         kept = set(self._rows.rows(listed, self._rows.count).tolist())
-        gone = [self._rows.entity(row).key.id for row in range(self._rows.count) if row not in kept]
-        self.apply(ItemStats(item_id, 0, 0, 0.0, None, 0) for item_id in gone)
+        for row in range(self._rows.count):
+            if row not in kept:
+                self.clear(row)
+        self.apply(())
 
     def _at_reference(self, stats: ItemStats) -> float:
         if stats.decay_time is None or not stats.decayed_weight > 0.0:

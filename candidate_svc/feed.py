@@ -64,6 +64,11 @@ class Feed(Generic[T]):
         self._next = 0
         self._latest = None
 
+    def forget(self, name: str) -> None:
+        """Do not look for this item when verifying: it was erased."""
+        if self._latest is not None and self._latest[1] == name:
+            self._latest = None
+
     def changes(self, *, verify: bool) -> Iterator[tuple[T, ...]]:
         """Yield the changes page by page; a pass that is not finished is repeated by the next one.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from candidate_svc.explain import contributions_of
-from candidate_svc.released import embed_each
+from candidate_svc.released import SNAPSHOT_AGE, embed_each
 from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
@@ -129,7 +129,7 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
     A state holds the latest events: when it holds all there are, folding them in loses nothing, and has
     what came since the training.
     """
-    trained = model.subject_vector(query.asked.subject_id)
+    trained = None if _is_nobody(query) else model.subject_vector(query.asked.subject_id)
     state = query.state
     if trained is not None:
         assert query.models is not None
@@ -149,6 +149,18 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
     given = np.asarray([weights[event.event_type] for event in known], dtype=np.float64)
     ages = np.asarray([(query.now - event.time).total_seconds() / DAY for event in known])
     return model.fold_in(rows, model.aged(given, ages))
+
+
+def _is_nobody(query: Query) -> bool:
+    """Tell whether what the release was trained on is not, or no longer, this subject's.
+
+    That is so when the store knows of nothing the subject did, and when the subject was erased after the
+    release's snapshot.
+    """
+    if query.told and query.state.interaction_count <= 0:
+        return True
+    models = query.models
+    return models is not None and query.erased is not None and models.created - SNAPSHOT_AGE <= query.erased
 
 
 class TwoTower:

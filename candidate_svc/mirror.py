@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from candidate_svc.counts import ItemCounts, ItemStats
+from candidate_svc.erasures import HeldIds
 from candidate_svc.feed import Feed, ListReplaced, Page
 from candidate_svc.rows import ItemRows
-from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.entities import Entity, EntityId, EntityKey, Kind, Tombstone
 from matchloop.errors import MatchloopError, Unavailable
 from matchloop.observe.logs import get_logger
 
@@ -30,8 +32,11 @@ _log = get_logger()
 class CatalogueLists(Protocol):
     """The store's lists by change sequence. Both methods raise MatchloopError when it cannot be read."""
 
-    def entities(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Entity]:
-        """List entities of these kinds, inactive ones too."""
+    def entities(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Entity | Tombstone]:
+        """List entities of these kinds, inactive and erased ones too."""
+
+    def tombstones(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Tombstone]:
+        """List the erased entities of these kinds."""
 
     def item_stats(self, use_case: str, from_sequence: int, page_token: str) -> Page[ItemStats]:
         """List the counts of a use case."""
@@ -44,8 +49,15 @@ class ItemListener(Protocol):
         """Take items as they are now, inactive ones too; `ItemRows` has them already. Must not raise."""
 
 
+class ErasureListener(Protocol):
+    """Holds something of subjects; called by the polling thread, in order."""
+
+    def subjects_erased(self, tombstones: Sequence[Tombstone]) -> None:
+        """Forget these. Must not raise."""
+
+
 class Mirror:
-    """All items of all use cases, and their counts.
+    """All items of all use cases, and their counts; and which subjects were erased.
 
     Not ready before the first whole listing. From then on it serves what it has, whether the store answers
     or not; `staleness` says how old that is. When the store was replaced or restored, everything is listed
@@ -98,10 +110,16 @@ class Mirror:
             for name, use_case in use_cases.items()
         }
         kinds = sorted(self.rows)
-        self._entities: Feed[Entity] = Feed(
-            lambda start, token: lists.entities(kinds, start, token),
-            name=lambda entity: f"{entity.key.kind}/{entity.key.id}",
+        self._entities: Feed[Entity | Tombstone] = Feed(
+            lambda start, token: lists.entities(kinds, start, token), name=_name
         )
+        self._item_kinds = {use_case.id: use_case.item for use_case in use_cases.values()}
+        self._held = {kind: HeldIds(rows) for kind, rows in self.rows.items()}
+        subjects = sorted({use_case.subject for use_case in use_cases.values()})
+        self._tombstones: Feed[Tombstone] = Feed(
+            lambda start, token: lists.tombstones(subjects, start, token), name=_name
+        )
+        self._erasure_listeners: list[ErasureListener] = []
         self._stats: Mapping[str, Feed[ItemStats]] = {name: _stats_feed(lists, name) for name in self.counts}
         self._passes = 0
         self._verify_next = False
@@ -131,6 +149,10 @@ class Mirror:
         """Tell `listener` of every change from now on; before `start`."""
         self._listeners.append(listener)
 
+    def subscribe_to_erasures(self, listener: ErasureListener) -> None:
+        """Tell `listener` of every erased subject from now on; before `start`."""
+        self._erasure_listeners.append(listener)
+
     def start(self) -> None:
         """Poll in a thread, at once and then every `poll_seconds`."""
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
@@ -158,6 +180,7 @@ class Mirror:
         began = self._clock()
         try:
             self._pass_entities(verify=verify)
+            self._pass_tombstones(verify=verify)
             for use_case in self._stats:
                 self._pass_stats(use_case, verify=verify)
         except MatchloopError as error:
@@ -187,9 +210,9 @@ class Mirror:
         for entities in self._entities.changes(verify=verify):
             if self._closed.is_set():
                 raise Unavailable("the mirror is closing")
-            self._take(entities)
+            self._take_page(entities)
             if self._sweep_entities:
-                listed.update((entity.key.kind, entity.key.id) for entity in entities)
+                listed.update((e.key.kind, e.key.id) for e in entities if isinstance(e, Entity))
         if self._sweep_entities:
             self._deactivate_others(listed)
             self._sweep_entities = False
@@ -198,6 +221,39 @@ class Mirror:
         for kind, rows in self.rows.items():
             gone = [item_id for item_id in rows.active_ids() if (kind, item_id) not in listed]
             self._take([Entity(EntityKey(Kind(kind), item_id), active=False) for item_id in gone])
+
+    def _take_page(self, changes: Sequence[Entity | Tombstone]) -> None:
+        """Take entities and erasures in their order."""
+        for erasing, group in groupby(changes, key=lambda each: isinstance(each, Tombstone)):
+            if erasing:
+                self._erase([each for each in group if isinstance(each, Tombstone)])
+            else:
+                self._take([each for each in group if isinstance(each, Entity)])
+
+    def _erase(self, tombstones: Sequence[Tombstone]) -> None:
+        for each in tombstones:
+            item_id = self._held[each.kind].find(each.id_hash) if each.kind in self._held else None
+            if item_id is None or not _erased_by(each, self.rows[each.kind].find(item_id)):
+                continue
+            self._take([Entity(EntityKey(each.kind, item_id), active=False)])
+            row = self.rows[each.kind].forget(item_id)
+            for use_case, counts in self.counts.items():
+                if self._item_kinds[use_case] == each.kind and row is not None:
+                    counts.clear(row)
+                    self._stats[use_case].forget(item_id)
+            self._held[each.kind].forget(each.id_hash)
+
+    def _pass_tombstones(self, *, verify: bool) -> None:
+        try:
+            self._list_tombstones(verify=verify)
+        except ListReplaced:
+            self._tombstones.rewind()
+            self._list_tombstones(verify=False)
+
+    def _list_tombstones(self, *, verify: bool) -> None:
+        for tombstones in self._tombstones.changes(verify=verify):
+            for listener in self._erasure_listeners if tombstones else ():
+                listener.subjects_erased(tombstones)
 
     def _take(self, entities: Sequence[Entity]) -> None:
         by_kind: dict[Kind, list[Entity]] = {}
@@ -231,6 +287,17 @@ class Mirror:
         if sweep:
             counts.clear_others(listed)
             self._sweep_stats.discard(use_case)
+
+
+def _erased_by(tombstone: Tombstone, held: Entity | None) -> bool:
+    """Tell whether what is held was stored before the erasure; a tombstone may be listed again."""
+    return held is None or held.update_time is None or held.update_time <= tombstone.erase_time
+
+
+def _name(change: Entity | Tombstone) -> str:
+    if isinstance(change, Tombstone):
+        return f"{change.kind}#{change.id_hash}"
+    return f"{change.key.kind}/{change.key.id}"
 
 
 def _stats_feed(lists: CatalogueLists, use_case: str) -> Feed[ItemStats]:

@@ -46,6 +46,10 @@ class Query:
         The stored entity with the request's features over it; None when neither says anything.
     models
         Of the release that answers; None: no release is loaded.
+    told
+        Whether the state is the store's; if not, nothing is known of what the subject did.
+    erased
+        When the subject was last erased; None: it was not, as far as is known.
     """
 
     asked: Asked
@@ -56,11 +60,21 @@ class Query:
     subject: Entity | None
     models: Models | None
     now: datetime
+    told: bool = False
+    erased: datetime | None = None
     notes: ContentNotes = field(default_factory=ContentNotes)
 
     @classmethod
     def of(
-        cls, asked: Asked, state: SubjectState, rows: ItemRows, models: Models | None, now: datetime
+        cls,
+        asked: Asked,
+        state: SubjectState,
+        rows: ItemRows,
+        models: Models | None,
+        now: datetime,
+        *,
+        told: bool = False,
+        erased: datetime | None = None,
     ) -> Query:
         """Put together what the request, the store and the mirror say."""
         count = rows.count
@@ -73,6 +87,8 @@ class Query:
             subject=_subject(asked, state),
             models=models,
             now=now,
+            told=told,
+            erased=erased,
         )
 
     def may_show(self, item_id: EntityId) -> bool:

@@ -57,6 +57,10 @@ def _forever() -> float | None:
     return None
 
 
+def _never(_subject: EntityId) -> datetime | None:
+    return None
+
+
 class Retriever:
     """Answers requests of one use case.
 
@@ -74,6 +78,8 @@ class Retriever:
         Counts candidates by method, skips by method and reason, replies without a part.
     remaining
         Seconds left of the request under way; None: as many as it takes.
+    erased
+        When a subject was last erased; None: it was not.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class Retriever:
         clock: Clock,
         metrics: Metrics,
         remaining: Callable[[], float | None] = _forever,
+        erased: Callable[[EntityId], datetime | None] = _never,
     ) -> None:
         self._use_case = use_case
         self._rows = rows
@@ -98,6 +105,7 @@ class Retriever:
         self._clock = clock
         self._metrics = metrics
         self._remaining = remaining
+        self._erased = erased
         self._feature_names = tuple(
             name for name in FeatureColumns.of(use_case).item_names if name != RECENCY
         )
@@ -124,6 +132,8 @@ class Retriever:
             self._rows,
             loaded.value if loaded is not None else None,
             self._clock(),
+            told=state is not None,
+            erased=self._erased(asked.subject_id),
         )
         tier = self._use_case.tiers.of(max(query.state.interaction_count, 0))
         order = self._order(asked, tier, query.models)
@@ -199,6 +209,8 @@ class Retriever:
     def _candidates(
         self, query: Query, hits: Sequence[tuple[Method, Hit]], *, explain: bool
     ) -> tuple[Candidate, ...]:
+        # An item may have been erased since it was found.
+        hits = [each for each in hits if query.may_show(each[1].item)]
         if not hits:
             return ()
         rows = self._rows.rows((hit.item for _, hit in hits), query.count)

@@ -1,9 +1,9 @@
 """The items of one kind as rows: one writer appends and replaces, any number of readers look without a lock.
 
-A row never moves and never goes: an id keeps its row for the life of the process. The writer fills a
-row's columns first and publishes the new `count` last, so a reader that takes `count` first and cuts
-every column there sees whole rows. A column that is full is copied to a larger one; a reader that still
-holds the smaller one sees values a moment old.
+A row never moves and never goes: an id keeps its row until it is erased. The writer fills a row's columns
+first and publishes the new `count` last, so a reader that takes `count` first and cuts every column there
+sees whole rows. A column that is full is copied to a larger one; a reader that still holds the smaller one
+sees values a moment old.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from matchloop.rerank.features import ValueShares
 
 FIRST_CAPACITY = 1024
+
+NOBODY = EntityId("")
+"""Id of a row whose item was erased; no item has it."""
 
 
 class Column:
@@ -208,7 +211,8 @@ class ItemRows:
         for entity in last.values():
             row = self._row_of.get(entity.key.id)
             before = None if row is None else self._entities[row]
-            if before is not None and _same(before, entity):
+            if row is not None and before is not None and _same(before, entity):
+                self._entities[row] = entity  # as of its latest update
                 continue
             row = len(self._entities) if row is None else row
             for name in self._postings:
@@ -222,6 +226,24 @@ class ItemRows:
             self._postings[name].update(changes)
         self._count = len(self._entities)
         return changed
+
+    def forget(self, item_id: EntityId) -> int | None:
+        """Take an id, and all that is known of it, out of its row; by the writer only.
+
+        The row stays, inactive and under no id; the id gets another row if it comes back.
+
+        Returns
+        -------
+        int or None
+            The row; None when the id has none.
+        """
+        if item_id not in self._row_of:
+            return None
+        self.apply([Entity(EntityKey(self.kind, item_id), active=False)])
+        row = self._row_of.pop(item_id)
+        self._entities[row] = Entity(EntityKey(self.kind, NOBODY), active=False)
+        self._values[row] = None
+        return row
 
     def _fill(self, row: int, entity: Entity) -> None:
         self._active.set(row, value=entity.active)

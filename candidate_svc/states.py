@@ -8,14 +8,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from matchloop.entities import EntityKey
 from matchloop.errors import MatchloopError
 from matchloop.observe.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from candidate_svc.domain import SubjectState
-    from matchloop.entities import EntityId
+    from matchloop.entities import EntityId, Kind, Tombstone
 
 _log = get_logger()
 
@@ -54,6 +55,8 @@ class RememberedStates:
 
     Parameters
     ----------
+    kinds
+        The subject kind by use case.
     seconds
         A state older than this is not used.
     most
@@ -65,12 +68,14 @@ class RememberedStates:
     def __init__(
         self,
         store: SubjectStates,
+        kinds: Mapping[str, Kind],
         *,
         seconds: float = 300.0,
         most: int = 10_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._kinds = kinds
         self._seconds = seconds
         self._most = most
         self._monotonic = monotonic
@@ -93,6 +98,15 @@ class RememberedStates:
         if kept is None or self._monotonic() - kept[0] > self._seconds:
             return None
         return kept[1]
+
+    def subjects_erased(self, tombstones: Sequence[Tombstone]) -> None:
+        """Forget the states of erased subjects; see `mirror.ErasureListener`."""
+        gone = {(each.kind, each.id_hash) for each in tombstones}
+        with self._lock:
+            for key in list(self._kept):
+                kind = self._kinds[key[0]]
+                if (kind, EntityKey(kind, key[1]).digest) in gone:
+                    del self._kept[key]
 
     def _keep(self, key: tuple[str, EntityId], state: SubjectState) -> None:
         with self._lock:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from feedback_svc.erasure import roles_of
 from feedback_svc.serving import bounds_of, build_server
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
-from matchloop.errors import InvalidInput
-from matchloop.observe.logs import configure_logging
+from matchloop.errors import InvalidInput, MatchloopError
+from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
-from matchloop.usecase import load_use_cases
+from matchloop.usecase import UseCases, load_use_cases
 
 
 def main() -> int:
@@ -31,9 +32,19 @@ def main() -> int:
         connect_timeout=settings.connect_timeout_seconds,
         statement_timeout=settings.statement_timeout_seconds,
     )
-    server = build_server(settings, PostgresStore(database), use_cases, utc_now, bounds=bounds_of(settings))
+    store = PostgresStore(database)
+    _keep_roles(store, use_cases)
+    server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
     server.on_flush("database", database.close)
     return server.run()
+
+
+def _keep_roles(store: PostgresStore, use_cases: UseCases) -> None:
+    """Tell the store the kinds of use cases; a store that is away is told with the next erasure."""
+    try:
+        store.keep_roles(roles_of(use_cases))
+    except MatchloopError as error:
+        get_logger().warning("kinds not kept", reason=error.reason.value)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from matchloop.entities import EntityKey
+from matchloop.entities import EntityKey, Tombstone
 
 T = TypeVar("T")
 
@@ -53,11 +53,14 @@ class ChangePage(Generic[T]):
         Of the last row; None on the last page.
     next_sequence
         Changes that are not listed yet have this sequence or a higher one.
+    erased
+        Tombstones of the same listing, in the same order.
     """
 
     rows: tuple[T, ...]
     position: ChangePosition | None
     next_sequence: int
+    erased: tuple[Tombstone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,16 @@ def merge_decayed(
     time = max(one[1], other[1])
     total = sum(weight * halved(of, time, half_life_seconds) for weight, of in (one, other))
     return total, time
+
+
+def split_page(page: ChangePage[T | Tombstone]) -> ChangePage[T]:
+    """Return the page with its tombstones apart from the other rows."""
+    return ChangePage(
+        tuple(row for row in page.rows if not isinstance(row, Tombstone)),
+        page.position,
+        page.next_sequence,
+        tuple(row for row in page.rows if isinstance(row, Tombstone)),
+    )
 
 
 def cut_page(rows: Sequence[T], limit: int) -> tuple[tuple[T, ...], bool]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feedback_svc.convert import catalog as convert
+from feedback_svc.erasure import roles_of
 from matchloop.catalog.v1 import catalog_service_pb2 as calls
 from matchloop.catalog.v1 import catalog_service_pb2_grpc as wire
-from matchloop.errors import NotImplementedYet
 from matchloop.rpc.convert import entity_to_proto
 from matchloop.rpc.server import Service
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from feedback_svc.convert.shared import Schema
     from feedback_svc.store.protocol import Store
+    from matchloop.observe.metrics import Metrics
 
 SERVICE = "matchloop.catalog.v1.CatalogService"
 
@@ -26,8 +27,12 @@ SERVICE = "matchloop.catalog.v1.CatalogService"
 class CatalogServicer(wire.CatalogServiceServicer):
     """Answers CatalogService from a store."""
 
-    def __init__(self, store: Store, schema: Schema, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, schema: Schema, clock: Callable[[], datetime], *, metrics: Metrics
+    ) -> None:
         self._store = store
+        self._roles = roles_of(schema.use_cases)
+        self._metrics = metrics
         self._schema = schema
         self._clock = clock
 
@@ -52,7 +57,11 @@ class CatalogServicer(wire.CatalogServiceServicer):
         """See the contract."""
         kinds, after, limit = convert.entities_page(request, self._schema, self._clock())
         page = self._store.list_entities(
-            kinds=kinds, after=after, limit=limit, include_inactive=request.include_inactive
+            kinds=kinds,
+            after=after,
+            limit=limit,
+            include_inactive=request.include_inactive,
+            erased_only=request.erased_only,
         )
         return convert.entities_reply(request, page)
 
@@ -79,7 +88,12 @@ class CatalogServicer(wire.CatalogServiceServicer):
         self, request: calls.EraseEntityRequest, context: grpc.ServicerContext
     ) -> calls.EraseEntityResponse:
         """See the contract."""
-        raise NotImplementedYet("EraseEntity is not implemented yet")
+        now = self._clock()
+        key = convert.key_to_erase(request, self._schema, now)
+        erased = self._store.erase_entity(key, roles=self._roles, now=now)
+        if erased.anything:
+            self._metrics.erasures.labels(key.kind).inc()
+        return convert.erase_reply(erased)
 
 
 def service(servicer: CatalogServicer) -> Service:

@@ -109,7 +109,7 @@ class StoredDislike:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a dislike did; `duplicate`: it was stored before and nothing changed now."""
+    """What a dislike did; `duplicate`: it was stored before, or is late, and nothing changed now."""
 
     stored: StoredDislike
     duplicate: bool
@@ -194,6 +194,14 @@ def judge(
         receive_time=receive_time,
     )
     return stored, tuple(factors)
+
+
+def dropped(dislike: Dislike, *, receive_time: datetime) -> Receipt:
+    """Answer a dislike about an entity that was erased since: it has no effect."""
+    stored = StoredDislike(
+        dislike, error=None, example_weight=0.0, changes=(), cut=0.0, receive_time=receive_time
+    )
+    return Receipt(stored, duplicate=True)
 
 
 def replayed(found: StoredDislike, sent: Dislike) -> Receipt:

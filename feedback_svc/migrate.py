@@ -63,6 +63,7 @@ def continue_sequences(url: str) -> int:
     highest = """
         SELECT greatest(
             (SELECT max(change_sequence) FROM entities), (SELECT max(change_sequence) FROM item_stats),
+            (SELECT max(change_sequence) FROM tombstones),
             (SELECT max(sequence) >> 9 FROM interactions), (SELECT max(sequence) >> 9 FROM sessions),
             (SELECT max(sequence) >> 9 FROM matches), 0)
     """

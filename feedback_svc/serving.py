@@ -38,7 +38,7 @@ def build_server(
     metrics = metrics or Metrics()
     feedback = FeedbackServicer(store, schema, clock, bounds=bounds or RetrainingBounds(), metrics=metrics)
     services = [
-        catalog_servicer.service(catalog_servicer.CatalogServicer(store, schema, clock)),
+        catalog_servicer.service(catalog_servicer.CatalogServicer(store, schema, clock, metrics=metrics)),
         feedback_servicer.service(feedback),
     ]
     return Server(settings, services, metrics=metrics)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -51,6 +52,25 @@ class Session:
     def place_of(self, item_id: str) -> int:
         """Return the item's rank, from 1; 0 when it was not on the list."""
         return self.item_ids.index(item_id) + 1 if item_id in self.item_ids else 0
+
+    def without(self, items: Collection[str]) -> Session | None:
+        """Return the list without the places of these items; None when nothing is left."""
+        places = [place for place, item in enumerate(self.item_ids) if item not in items]
+        if not places:
+            return None
+        width = len(self.feature_names) if self.feature_values else 0
+        return replace(
+            self,
+            item_ids=tuple(self.item_ids[place] for place in places),
+            scores=tuple(self.scores[place] for place in places),
+            methods=tuple(self.methods[place] for place in places),
+            propensities=tuple(self.propensities[place] for place in places),
+            feature_values=tuple(
+                value
+                for place in places
+                for value in self.feature_values[place * width : (place + 1) * width]
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -69,6 +70,31 @@ class EntityKey:
 
     kind: Kind
     id: EntityId
+
+    @property
+    def digest(self) -> str:
+        """What a tombstone keeps: hex SHA-256 of kind, unit separator (U+001F) and id in UTF-8."""
+        return hashlib.sha256(f"{self.kind}\x1f{self.id}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What remains of an erased entity.
+
+    Parameters
+    ----------
+    id_hash
+        The erased key's `EntityKey.digest`.
+    erase_time
+        Aware UTC.
+    change_sequence
+        Of the erasure, in the order of the entities'.
+    """
+
+    kind: Kind
+    id_hash: str
+    erase_time: datetime
+    change_sequence: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
     popular = PopularLists(
         use_cases,
         candidates,
+        feedback,
         settings.cache / POPULAR_FOLDER,
         refresh_seconds=settings.popular_refresh_seconds,
     )

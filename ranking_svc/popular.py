@@ -11,6 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from matchloop.entities import EntityId, EntityKey, Kind
 from matchloop.errors import MatchloopError
 from matchloop.observe.logs import get_logger
 from matchloop.usecase import Method
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from matchloop.entities import Tombstone
     from matchloop.usecase import UseCase
 
 LENGTH = 500
@@ -35,8 +37,18 @@ class TrendingSource(Protocol):
         """Return at most `count` items, best first; raises MatchloopError when it can't."""
 
 
+class ErasedSource(Protocol):
+    """Who knows which entities were erased."""
+
+    def erased(self, kinds: Sequence[str], from_sequence: int) -> tuple[tuple[Tombstone, ...], int]:
+        """Return the tombstones from a change sequence on, and where to go on from.
+
+        Raises MatchloopError when it can't.
+        """
+
+
 class PopularLists:
-    """Keeps one list per use case, refreshed in the background.
+    """Keeps one list per use case, refreshed in the background; what is erased leaves it.
 
     Parameters
     ----------
@@ -45,6 +57,9 @@ class PopularLists:
     source
         Asked every `refresh_seconds`; sooner for use cases that it fails for or has nothing for yet. An
         empty answer does not take the place of a list.
+    graves
+        Asked every `RETRY_SECONDS`. An erased item stays out for two refreshes, in which the lists' source
+        learns of it too.
     folder
         Where lists are kept, one JSON file each; made if missing.
     refresh_seconds
@@ -55,12 +70,17 @@ class PopularLists:
         self,
         use_cases: Mapping[str, UseCase],
         source: TrendingSource,
+        graves: ErasedSource,
         folder: Path,
         *,
         refresh_seconds: float,
     ) -> None:
         self._use_cases = use_cases
         self._source = source
+        self._graves = graves
+        self._kinds = {use_case.id: Kind(use_case.item) for use_case in use_cases.values()}
+        self._erased: tuple[set[str], set[str]] = (set(), set())
+        self._next_sequence = 0
         self._folder = folder
         self._refresh_seconds = refresh_seconds
         self._lists: dict[str, tuple[Candidate, ...]] = {}
@@ -74,7 +94,7 @@ class PopularLists:
 
     def last(self, use_case: str) -> tuple[Candidate, ...] | None:
         """Return the last list, best first; None when there never was one."""
-        return self._lists.get(use_case)
+        return self._lists.get(use_case) or None
 
     def refresh(self, which: Collection[str] | None = None) -> set[str]:
         """Ask for the lists of these use cases once (None: of all).
@@ -85,6 +105,7 @@ class PopularLists:
             Use cases that want another try soon: not answered, or still without a list.
         """
         wanting: set[str] = set()
+        self._forget_erased(whole=which is None)
         for use_case in self._use_cases.values():
             if which is None or use_case.id in which:
                 answered = self._refresh_one(use_case)
@@ -95,7 +116,7 @@ class PopularLists:
     def _refresh_one(self, use_case: UseCase) -> bool:
         """Ask for one list; returns whether the answer came. If not, the last list stays."""
         try:
-            found = self._source.trending(use_case, LENGTH)
+            found = self._living(use_case.id, self._source.trending(use_case, LENGTH))
             if found and found != self._lists.get(use_case.id):
                 self._lists[use_case.id] = found
                 self._write(use_case.id, found)
@@ -106,6 +127,35 @@ class PopularLists:
             _log.error("popular_not_kept", use_case=use_case.id, error=str(error))
             return False
         return True
+
+    def _forget_erased(self, *, whole: bool) -> None:
+        """Learn what was erased, and take it off every list, in memory and on disk."""
+        if whole:
+            self._erased = (set(), self._erased[0])
+        try:
+            kinds = sorted(set(self._kinds.values()))
+            tombstones, self._next_sequence = self._graves.erased(kinds, self._next_sequence)
+        except MatchloopError as error:
+            _log.info("erased_not_read", reason=error.reason.value)
+            return
+        self._erased[0].update(each.id_hash for each in tombstones)
+        for use_case, items in list(self._lists.items()) if tombstones else ():
+            left = self._living(use_case, items)
+            if len(left) < len(items):
+                self._lists[use_case] = left
+                self._keep(use_case, left)
+
+    def _living(self, use_case: str, items: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        erased, kind = self._erased[0] | self._erased[1], self._kinds[use_case]
+        if not erased:
+            return items
+        return tuple(item for item in items if EntityKey(kind, EntityId(item.item_id)).digest not in erased)
+
+    def _keep(self, use_case: str, items: tuple[Candidate, ...]) -> None:
+        try:
+            self._write(use_case, items)
+        except OSError as error:
+            _log.error("popular_not_kept", use_case=use_case, error=str(error))
 
     def start(self) -> None:
         """Refresh in a thread, at once and then at every pause."""
@@ -129,9 +179,7 @@ class PopularLists:
                 wanting = self.refresh(wanting)
             except Exception:  # noqa: BLE001 - the thread must outlive a bug in the source's client
                 _log.exception("popular_not_refreshed")
-            pause = self._refresh_seconds - since_all
-            if wanting is None or wanting:
-                pause = min(RETRY_SECONDS, pause)
+            pause = min(RETRY_SECONDS, self._refresh_seconds - since_all)
 
     def _path(self, use_case: str) -> Path:
         return self._folder / f"{use_case}.json"

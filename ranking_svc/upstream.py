@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from matchloop.candidate.v1 import candidate_pb2, candidate_service_pb2, candidate_service_pb2_grpc
+from matchloop.catalog.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from matchloop.errors import Unavailable
 from matchloop.feedback.v1 import (
     feedback_service_pb2,
@@ -14,7 +15,7 @@ from matchloop.feedback.v1 import (
 )
 from matchloop.rpc import deadline
 from matchloop.rpc.channel import call
-from matchloop.rpc.convert import read_time, value_to_proto
+from matchloop.rpc.convert import read_time, read_tombstone, value_to_proto
 from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse, ValueFactor
 from ranking_svc.wire import METHODS, METHODS_TO_PROTO, TIERS, filter_to_proto, read_session, session_to_proto
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from matchloop.entities import Tombstone
     from matchloop.observe.metrics import Metrics
     from matchloop.usecase import UseCase
     from ranking_svc.domain import Rank, Recommend, Session
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
 CANDIDATE_SVC = "candidate_svc"
 FEEDBACK_SVC = "feedback_svc"
 CANDIDATE_CALLS = ("matchloop.candidate.v1.CandidateService",)
-FEEDBACK_CALLS = tuple(
-    f"matchloop.feedback.v1.FeedbackService/{name}"
-    for name in ("RecordSessions", "GetSession", "LookupSubjectState")
+FEEDBACK_CALLS = (
+    "matchloop.feedback.v1.FeedbackService/RecordSessions",
+    "matchloop.feedback.v1.FeedbackService/GetSession",
+    "matchloop.feedback.v1.FeedbackService/LookupSubjectState",
+    "matchloop.catalog.v1.CatalogService/ListEntities",
 )
 """Methods whose contract allows a retry; for `open_channel`."""
 
@@ -128,7 +132,7 @@ class CandidateClient:
 
 
 class FeedbackClient:
-    """`SessionStore` and `SubjectSource` over gRPC.
+    """`SessionStore`, `SubjectSource` and `ErasedSource` over gRPC.
 
     Parameters
     ----------
@@ -143,6 +147,7 @@ class FeedbackClient:
 
     def __init__(self, channel: grpc.Channel, metrics: Metrics, *, session_seconds: float) -> None:
         self._stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
+        self._catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         self._metrics = metrics
         self._session_seconds = session_seconds
 
@@ -174,6 +179,19 @@ class FeedbackClient:
         request = feedback_service_pb2.GetSessionRequest(session_id=session_id)
         reply = call(self._stub.GetSession, request, upstream=FEEDBACK_SVC, metrics=self._metrics)
         return read_session(reply.session), reply.session.source == session_pb2.SESSION_SOURCE_CLIENT
+
+    def erased(self, kinds: Sequence[str], from_sequence: int) -> tuple[tuple[Tombstone, ...], int]:
+        """See `ErasedSource`."""
+        request = catalog_service_pb2.ListEntitiesRequest(
+            kinds=kinds, from_change_sequence=from_sequence, erased_only=True
+        )
+        found: list[Tombstone] = []
+        while True:
+            reply = call(self._catalog.ListEntities, request, upstream=FEEDBACK_SVC, metrics=self._metrics)
+            found += [read_tombstone(tombstone) for tombstone in reply.erased]
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return tuple(found), reply.next_change_sequence
 
     def glimpse(self, use_case: str, subject_id: str) -> SubjectGlimpse:
         """See `SubjectSource`."""

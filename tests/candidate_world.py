@@ -10,13 +10,23 @@ from typing import TypeVar
 
 from candidate_svc.counts import ItemStats
 from candidate_svc.domain import SubjectState
-from candidate_svc.feed import Page
+from candidate_svc.feed import Changed, Page
 from candidate_svc.methods import Content, Retrieval, methods_of
 from candidate_svc.mirror import Mirror
 from candidate_svc.popularity import LivePopularity
 from candidate_svc.released import Models
 from candidate_svc.retrieve import Retriever
-from matchloop.entities import Categorical, Entity, EntityId, EntityKey, FeatureValue, Kind, Multi, Numeric
+from matchloop.entities import (
+    Categorical,
+    Entity,
+    EntityId,
+    EntityKey,
+    FeatureValue,
+    Kind,
+    Multi,
+    Numeric,
+    Tombstone,
+)
 from matchloop.errors import Unavailable
 from matchloop.features import HashingEmbedder
 from matchloop.observe.metrics import Metrics
@@ -24,7 +34,7 @@ from matchloop.release.slot import Loaded
 from matchloop.retrieval.profile import SubjectEvent
 from matchloop.usecase import Method, UseCase, UseCases, load_use_cases
 
-T = TypeVar("T", Entity, ItemStats)
+T = TypeVar("T", bound=Changed)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 USE_CASE = "developer_startup"
@@ -89,6 +99,7 @@ class FakeStore:
     stored: dict[tuple[str, str], Entity] = field(default_factory=dict)
     counted: dict[tuple[str, str], ItemStats] = field(default_factory=dict)
     states: dict[str, SubjectState] = field(default_factory=dict)
+    erased: dict[str, Tombstone] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     before_page: Callable[[], None] = lambda: None
 
@@ -101,6 +112,14 @@ class FakeStore:
         for name in names:
             self.upsert(replace(self.stored["startup", name], active=False))
 
+    def erase(self, name: str, kind: str = "startup", time: datetime = NOW) -> None:
+        self.stored.pop((kind, name), None)
+        self.counted.pop((USE_CASE, name), None)
+        self.states.pop(name, None)
+        digest = EntityKey(Kind(kind), EntityId(name)).digest
+        self.sequence += 1
+        self.erased[digest] = Tombstone(Kind(kind), digest, time, self.sequence)
+
     def count(self, *counts: ItemStats, use_case: str = USE_CASE) -> None:
         for each in counts:
             self.sequence += 1
@@ -112,13 +131,22 @@ class FakeStore:
             raise Unavailable("the store is down")
         self.before_page()
 
-    def entities(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Entity]:
+    def entities(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Entity | Tombstone]:
         self._check("entities")
-        found = sorted(
-            (e for e in self.stored.values() if e.change_sequence >= from_sequence and e.key.kind in kinds),
-            key=lambda e: e.change_sequence,
-        )
+        found: list[Entity | Tombstone] = [
+            e for e in self.stored.values() if e.change_sequence >= from_sequence and e.key.kind in kinds
+        ]
+        found += self._buried(kinds, from_sequence)
+        found.sort(key=lambda each: each.change_sequence)
         return self._cut(found, page_token)
+
+    def tombstones(self, kinds: Sequence[str], from_sequence: int, page_token: str) -> Page[Tombstone]:
+        self._check("tombstones")
+        return self._cut(self._buried(kinds, from_sequence), page_token)
+
+    def _buried(self, kinds: Sequence[str], from_sequence: int) -> list[Tombstone]:
+        own = (t for t in self.erased.values() if t.change_sequence >= from_sequence and t.kind in kinds)
+        return sorted(own, key=lambda t: t.change_sequence)
 
     def item_stats(self, use_case: str, from_sequence: int, page_token: str) -> Page[ItemStats]:
         self._check("item_stats")

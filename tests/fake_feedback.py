@@ -14,13 +14,13 @@ from matchloop.catalog.v1.catalog_service_pb2_grpc import (
     CatalogServiceServicer,
     add_CatalogServiceServicer_to_server,
 )
-from matchloop.entities import EntityId
+from matchloop.entities import Entity, EntityId, Tombstone
 from matchloop.feedback.v1 import feedback_service_pb2, subject_state_pb2
 from matchloop.feedback.v1.feedback_service_pb2_grpc import (
     FeedbackServiceServicer,
     add_FeedbackServiceServicer_to_server,
 )
-from matchloop.rpc.convert import entity_to_proto, timestamp
+from matchloop.rpc.convert import entity_to_proto, timestamp, tombstone_to_proto
 from matchloop.rpc.server import Server, Service
 from matchloop.rpc.settings import ServerSettings
 from tests.candidate_world import FakeStore
@@ -42,9 +42,12 @@ class FakeCatalog(CatalogServiceServicer):
         self.store = store
 
     def ListEntities(self, request: Any, context: grpc.ServicerContext) -> Any:
-        page = self.store.entities(request.kinds, request.from_change_sequence, request.page_token)
+        listing = self.store.tombstones if request.erased_only else self.store.entities
+        page = listing(request.kinds, request.from_change_sequence, request.page_token)
+        erased = [each for each in page.items if isinstance(each, Tombstone)]
         return catalog_service_pb2.ListEntitiesResponse(
-            entities=[entity_to_proto(entity) for entity in page.items],
+            entities=[entity_to_proto(each) for each in page.items if isinstance(each, Entity)],
+            erased=[tombstone_to_proto(each) for each in erased],
             next_page_token=page.next_page_token,
             next_change_sequence=page.next_change_sequence,
         )

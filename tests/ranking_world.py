@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
+from matchloop.entities import EntityId, EntityKey, Kind, Tombstone
 from matchloop.errors import MatchloopError, NotFound
 from matchloop.observe.metrics import Metrics
 from matchloop.release.manifest import Manifest, SnapshotReference
@@ -57,6 +58,24 @@ def candidate(number: int, *, method: Method = Method.CONTENT, score: float | No
         diversity_values=((f"genre{number % 3}",), (), ("en",)),
         contributions=(Contribution("genres~genres", (f"genre{number % 3}",), 0.25),),
     )
+
+
+@dataclass
+class FakeGraves:
+    """`ErasedSource`; `fault` is raised while set."""
+
+    found: list[Tombstone] = field(default_factory=list)
+    fault: MatchloopError | None = None
+
+    def bury(self, kind: str, entity_id: str) -> None:
+        digest = EntityKey(Kind(kind), EntityId(entity_id)).digest
+        self.found.append(Tombstone(Kind(kind), digest, datetime.now(UTC), len(self.found)))
+
+    def erased(self, kinds: Sequence[str], from_sequence: int) -> tuple[tuple[Tombstone, ...], int]:
+        if self.fault:
+            raise self.fault
+        new = (each for each in self.found if each.kind in kinds and each.change_sequence >= from_sequence)
+        return tuple(new), len(self.found)
 
 
 @dataclass
@@ -190,8 +209,9 @@ class World:
             first_pause=0.001,
             longest_pause=0.01,
         )
+        self.graves = FakeGraves()
         self.popular = PopularLists(
-            USE_CASES, self.candidates, self.folder / "popular", refresh_seconds=3600.0
+            USE_CASES, self.candidates, self.graves, self.folder / "popular", refresh_seconds=3600.0
         )
         self.releases = Releases({MOVIE.id: self.slot})
         self.pipeline = Pipeline(

@@ -7,10 +7,18 @@ from datetime import datetime
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
 from feedback_svc.convert.shared import Schema
+from feedback_svc.erasure import Erased
 from matchloop.catalog.v1 import catalog_service_pb2 as calls
 from matchloop.catalog.v1 import item_stats_pb2
 from matchloop.entities import Entity, EntityKey
-from matchloop.rpc.convert import entity_from_proto, entity_to_proto, key_from_proto, key_to_proto, timestamp
+from matchloop.rpc.convert import (
+    entity_from_proto,
+    entity_to_proto,
+    key_from_proto,
+    key_to_proto,
+    timestamp,
+    tombstone_to_proto,
+)
 from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
 
@@ -58,6 +66,27 @@ def key_to_get(request: calls.GetEntityRequest, now: datetime) -> EntityKey:
     return key
 
 
+def key_to_erase(request: calls.EraseEntityRequest, schema: Schema, now: datetime) -> EntityKey:
+    """Check and convert the key of an entity to erase, whose kind has to be a use case's."""
+    violations = Violations(now=now)
+    key = key_from_proto(request.key, violations)
+    if key.kind:
+        violations.one_of("key.kind", key.kind, schema.use_cases.kinds)
+    violations.raise_if_any()
+    return key
+
+
+def erase_reply(erased: Erased) -> calls.EraseEntityResponse:
+    """Convert what an erasure removed."""
+    return calls.EraseEntityResponse(
+        erased=erased.anything,
+        interactions=erased.interactions,
+        dislikes=erased.dislikes,
+        sessions=erased.sessions,
+        erase_time=timestamp(erased.erase_time),
+    )
+
+
 def keys_to_deactivate(request: calls.DeactivateEntitiesRequest, now: datetime) -> tuple[EntityKey, ...]:
     """Check and convert the keys of entities."""
     violations = Violations(now=now)
@@ -103,6 +132,7 @@ def entities_reply(
         entities=entities,
         next_page_token=_token(request, position),
         next_change_sequence=next_sequence,
+        erased=[tombstone_to_proto(each) for each in page.erased],
     )
 
 

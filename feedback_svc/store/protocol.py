@@ -9,6 +9,7 @@ from typing import Protocol
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike
 from feedback_svc.embeddings import Derived, TextsOf
+from feedback_svc.erasure import Erased, Roles
 from feedback_svc.expiry import ExpiryPosition, ExpiryRule, ExpiryStep
 from feedback_svc.insight import NegativeNumbers, SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
@@ -34,9 +35,18 @@ class Store(Protocol):
         ...
 
     def list_entities(
-        self, *, kinds: Sequence[str], after: ChangePosition, limit: int, include_inactive: bool
+        self,
+        *,
+        kinds: Sequence[str],
+        after: ChangePosition,
+        limit: int,
+        include_inactive: bool,
+        erased_only: bool = False,
     ) -> ChangePage[Entity]:
-        """List by change sequence, kind, id; `kinds` empty means all."""
+        """List by change sequence, kind, id (or its hash); `kinds` empty means all.
+
+        With `include_inactive` tombstones are listed too, with `erased_only` they alone.
+        """
         ...
 
     def list_item_stats(self, use_case: str, *, after: ChangePosition, limit: int) -> ChangePage[ItemStats]:
@@ -47,8 +57,23 @@ class Store(Protocol):
         """Make entities inactive."""
         ...
 
+    def erase_entity(self, key: EntityKey, *, roles: Sequence[Roles], now: datetime) -> Erased:
+        """Remove an entity and all about it; `roles` of every loaded use case.
+
+        The entity goes and its tombstone comes in one transaction, the rest in bounded ones, each of which
+        is done again by another call if it was not. Raises Overloaded when writes under way do not end.
+        """
+        ...
+
+    def keep_roles(self, roles: Sequence[Roles]) -> None:
+        """Remember the kinds of use cases: late data about erased entities is recognised by them."""
+        ...
+
     def record_sessions(self, sessions: Sequence[Session], *, now: datetime) -> SessionsRecorded:
-        """Store lists (no id twice) and tie the interactions and dislikes that wait for them."""
+        """Store lists (no id twice) and tie the interactions and dislikes that wait for them.
+
+        A list of a subject erased at its serve time or later counts as a duplicate; such items are left out.
+        """
         ...
 
     def get_session(self, session_id: str) -> Session:
@@ -64,7 +89,10 @@ class Store(Protocol):
     def record_interactions(
         self, interactions: Sequence[Interaction], facts: Sequence[EventFacts], *, now: datetime
     ) -> tuple[str, ...]:
-        """Store reactions (no id twice), tie them, count them; return the ids that were stored before."""
+        """Store reactions (no id twice), tie them, count them; return the ids that were stored before.
+
+        Also the ids of those about an entity erased at their event time or later, which are not stored.
+        """
         ...
 
     def list_interactions(
@@ -76,7 +104,10 @@ class Store(Protocol):
     def record_dislike(
         self, dislike: Dislike, *, reason: DislikeReason, facts: EventFacts, item_kind: str, now: datetime
     ) -> Receipt:
-        """Store a dislike, its interaction and its effect; raises Conflict if the id is an interaction's."""
+        """Store a dislike, its interaction and its effect; raises Conflict if the id is an interaction's.
+
+        One about an entity erased at its event time or later is answered as a duplicate without an effect.
+        """
         ...
 
     def list_dislikes(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from matchloop.catalog.v1 import entity_pb2
+from matchloop.catalog.v1 import entity_pb2, tombstone_pb2
 from matchloop.entities import (
     Categorical,
     Embedding,
@@ -25,6 +25,7 @@ from matchloop.entities import (
     Multi,
     Numeric,
     Text,
+    Tombstone,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +68,23 @@ def key_from_proto(message: entity_pb2.EntityKey, violations: Violations, field:
     each = violations.within(field)
     kind = each.name("kind", message.kind)
     return EntityKey(Kind(kind), EntityId(each.identifier("id", message.id)))
+
+
+def tombstone_to_proto(tombstone: Tombstone) -> tombstone_pb2.Tombstone:
+    """Convert a tombstone."""
+    return tombstone_pb2.Tombstone(
+        kind=tombstone.kind,
+        id_hash=tombstone.id_hash,
+        erase_time=timestamp(tombstone.erase_time),
+        change_sequence=tombstone.change_sequence,
+    )
+
+
+def read_tombstone(message: tombstone_pb2.Tombstone) -> Tombstone:
+    """Convert a tombstone that a service sent."""
+    return Tombstone(
+        Kind(message.kind), message.id_hash, read_time(message.erase_time), message.change_sequence
+    )
 
 
 def key_to_proto(key: EntityKey) -> entity_pb2.EntityKey:

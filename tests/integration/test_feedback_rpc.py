@@ -63,7 +63,6 @@ def test_an_unknown_use_case_is_not_found(shared: World, method: str, kind: Call
 @pytest.mark.parametrize(
     ("method", "request_"),
     [
-        ("EraseEntity", catalog.EraseEntityRequest()),
         ("GetDislikePatterns", feedback.GetDislikePatternsRequest()),
         ("GetFeedbackMetrics", feedback.GetFeedbackMetricsRequest()),
     ],

@@ -122,7 +122,8 @@ def test_the_tier_takes_the_methods_of_the_release(tmp_path: Path) -> None:
 
 def test_als_knows_trained_subjects_and_none_it_has_nothing_of(tmp_path: Path) -> None:
     made = put(world(ITEMS), write_release(tmp_path / "r1", ITEMS))
-    assert set(get(made, SubjectState(), Method.ALS, subject="trained")) == GAMES
+    known = SubjectState(interaction_count=3)
+    assert set(get(made, known, Method.ALS, subject="trained")) == GAMES
     energy = {f"s{i}" for i in range(16) if i % 4 == 3}
     whole = warm("s3", "s7", interaction_count=2)
     assert set(get(made, whole, Method.ALS, subject="trained")) == energy  # all it did is folded in

@@ -13,7 +13,7 @@ import pytest
 from candidate_svc.domain import Asked, Equals, SimilarAsked, SubjectState, TrendingAsked, Within
 from candidate_svc.query import Query
 from candidate_svc.states import RememberedStates
-from matchloop.entities import Categorical, EntityId, Multi
+from matchloop.entities import Categorical, EntityId, Kind, Multi
 from matchloop.errors import NotFound
 from matchloop.retrieval.routing import SkipReason
 from matchloop.retrieval.scored import Hit
@@ -303,7 +303,8 @@ def test_similar_items_share_values() -> None:
 def test_states_are_remembered_for_when_the_store_is_down() -> None:
     store, time = FakeStore(), [0.0]
     store.states["d1"] = state(GAMES)
-    states = RememberedStates(store, seconds=60.0, most=1, monotonic=lambda: time[0])
+    kinds = {"u": Kind("developer")}
+    states = RememberedStates(store, kinds, seconds=60.0, most=1, monotonic=lambda: time[0])
     assert states.lookup("u", SUBJECT).fresh
     store.states["d1"] = state(GAMES, [event("s1")])
     told = states.lookup("u", SUBJECT).state

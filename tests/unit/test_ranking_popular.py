@@ -10,14 +10,14 @@ from matchloop.errors import Unavailable
 from matchloop.usecase import Method
 from ranking_svc import popular as module
 from ranking_svc.popular import PopularLists
-from tests.ranking_world import MOVIE, USE_CASES, FakeCandidates, candidate, until
+from tests.ranking_world import MOVIE, USE_CASES, FakeCandidates, FakeGraves, candidate, until
 
 OTHERS = set(USE_CASES) - {MOVIE.id}
 """Use cases that there is never a list for."""
 
 
-def make(folder: Path, source: FakeCandidates) -> PopularLists:
-    return PopularLists(USE_CASES, source, folder, refresh_seconds=0.01)
+def make(folder: Path, source: FakeCandidates, graves: FakeGraves | None = None) -> PopularLists:
+    return PopularLists(USE_CASES, source, graves or FakeGraves(), folder, refresh_seconds=0.01)
 
 
 def popular(*numbers: int) -> list[object]:
@@ -69,7 +69,7 @@ def test_a_list_that_is_not_there_yet_is_asked_for_soon(
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     source = FakeCandidates()
-    lists = PopularLists(USE_CASES, source, tmp_path, refresh_seconds=3600.0)
+    lists = PopularLists(USE_CASES, source, FakeGraves(), tmp_path, refresh_seconds=3600.0)
     lists.start()
     source.popular = popular(1)  # type: ignore[assignment]
     until(lambda: ids(lists) == ["m1"])
@@ -85,3 +85,29 @@ def test_the_thread_refreshes(tmp_path: Path) -> None:
     source.popular = popular(2)  # type: ignore[assignment]
     until(lambda: ids(lists) == ["m2"])
     lists.close()
+
+
+def test_what_is_erased_leaves_the_lists_and_does_not_come_back(tmp_path: Path) -> None:
+    source, graves = FakeCandidates(popular=popular(3, 4)), FakeGraves()  # type: ignore[arg-type]
+    make(tmp_path, source, graves).refresh()
+    graves.bury("movie", "m3")
+    graves.bury("startup", "m4")
+    source.fault = Unavailable("away")
+    lists = make(tmp_path, source, graves)
+    assert ids(lists) == ["m3", "m4"]
+    lists.refresh(())
+    assert ids(lists) == ["m4"]
+    assert "m3" not in (tmp_path / f"{MOVIE.id}.json").read_text()
+    source.fault = None  # a source that has not learned of it yet
+    lists.refresh()
+    assert ids(lists) == ["m4"]
+    graves.bury("movie", "m4")
+    graves.fault = Unavailable("away")
+    lists.refresh(())
+    assert ids(lists) == ["m4"]
+    graves.fault = None
+    lists.refresh(())
+    assert ids(lists) is None
+    lists.refresh()
+    lists.refresh()
+    assert ids(lists) == ["m3", "m4"]  # named again by a source that has learned of it since: it came back

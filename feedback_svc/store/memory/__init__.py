@@ -5,11 +5,19 @@ from __future__ import annotations
 from feedback_svc.store.memory.catalog import MemoryCatalog
 from feedback_svc.store.memory.dislikes import MemoryDislikes
 from feedback_svc.store.memory.embeddings import MemoryEmbeddings
+from feedback_svc.store.memory.erasure import MemoryErasure
 from feedback_svc.store.memory.matches import MemoryMatches
 from feedback_svc.store.memory.retention import MemoryRetention
 
 
-class MemoryStore(MemoryCatalog, MemoryDislikes, MemoryMatches, MemoryRetention, MemoryEmbeddings):
+class MemoryStore(
+    MemoryCatalog,
+    MemoryDislikes,
+    MemoryMatches,
+    MemoryRetention,
+    MemoryEmbeddings,
+    MemoryErasure,
+):
     """A `Store` in memory."""
 
     def close(self) -> None:

@@ -12,10 +12,11 @@ from feedback_svc.catalog import (
     Deactivated,
     ItemStats,
     UpsertCounts,
+    split_page,
 )
 from feedback_svc.store.features import canonical, sent
 from feedback_svc.store.memory.state import MemoryState, page_of
-from matchloop.entities import Entity, EntityKey
+from matchloop.entities import Entity, EntityKey, Tombstone
 from matchloop.errors import NotFound
 
 
@@ -54,16 +55,31 @@ class MemoryCatalog(MemoryState):
             return self._entities[key]
 
     def list_entities(
-        self, *, kinds: Sequence[str], after: ChangePosition, limit: int, include_inactive: bool
+        self,
+        *,
+        kinds: Sequence[str],
+        after: ChangePosition,
+        limit: int,
+        include_inactive: bool,
+        erased_only: bool = False,
     ) -> ChangePage[Entity]:
         """See `Store`."""
         with self._lock:
-            shown = [
-                (ChangePosition(e.change_sequence, e.key.kind, e.key.id), e)
-                for e in self._entities.values()
-                if (include_inactive or e.active) and (not kinds or e.key.kind in kinds)
-            ]
-            return page_of(shown, after, limit, self._change + 1)
+            shown: list[tuple[ChangePosition, Entity | Tombstone]] = []
+            if not erased_only:
+                shown += [
+                    (ChangePosition(e.change_sequence, e.key.kind, e.key.id), e)
+                    for e in self._entities.values()
+                    if (include_inactive or e.active) and (not kinds or e.key.kind in kinds)
+                ]
+            if include_inactive or erased_only:
+                shown += [
+                    (ChangePosition(t.change_sequence, t.kind, t.id_hash), t)
+                    for t in self._tombstones.values()
+                    if not kinds or t.kind in kinds
+                ]
+            page = page_of(shown, after, limit, self._change + 1)
+            return split_page(page)
 
     def list_item_stats(self, use_case: str, *, after: ChangePosition, limit: int) -> ChangePage[ItemStats]:
         """See `Store`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from feedback_svc.dislikes import Dislike, Receipt, StoredDislike, judge, replayed
+from feedback_svc.dislikes import Dislike, Receipt, StoredDislike, dropped, judge, replayed
 from feedback_svc.insight import (
     NegativeNumbers,
 )
@@ -27,6 +27,11 @@ class MemoryDislikes(MemoryRecord):
         with self._lock:
             if dislike.dislike_id in self._dislikes:
                 return replayed(self._dislikes[dislike.dislike_id], dislike)
+            late = self._is_late(
+                dislike.use_case, dislike.event_time, subject=dislike.subject_id, item=dislike.item_id
+            )
+            if late:
+                return dropped(dislike, receive_time=now)
             if dislike.dislike_id in self._interactions:
                 raise Conflict(f"`{dislike.dislike_id}` is the id of a stored interaction")
             own = [

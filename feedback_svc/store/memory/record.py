@@ -33,12 +33,21 @@ class MemoryRecord(MemoryState):
         """See `Store`."""
         with self._lock:
             self._change += 1
-            new = [session for session in sessions if session.session_id not in self._sessions]
-            duplicates = tuple(s.session_id for s in sessions if s.session_id in self._sessions)
+            sent = [session for session in sessions if session.session_id not in self._sessions]
+            new = [kept for session in sent if (kept := self._without_late(session)) is not None]
+            stored = {session.session_id for session in new}
+            duplicates = tuple(s.session_id for s in sessions if s.session_id not in stored)
             self._sessions |= {session.session_id: session for session in new}
             self._arrivals |= {session.session_id: (self._change * BATCH, now) for session in new}
             tied = sum(self._tie(session) for session in new)
         return SessionsRecorded(len(new), duplicates, tied)
+
+    def _without_late(self, session: Session) -> Session | None:
+        time = session.serve_time
+        if self._is_late(session.use_case, time, subject=session.subject_id):
+            return None
+        gone = {item for item in session.item_ids if self._is_late(session.use_case, time, item=item)}
+        return session.without(gone) if gone else session
 
     def _tie(self, session: Session) -> int:
         tied = 0
@@ -85,7 +94,13 @@ class MemoryRecord(MemoryState):
             self._change += 1
             duplicates, matches = [], []
             for place, (interaction, fact) in enumerate(zip(interactions, facts, strict=True)):
-                if interaction.interaction_id in self._interactions:
+                late = self._is_late(
+                    interaction.use_case,
+                    interaction.event_time,
+                    subject=interaction.subject_id,
+                    item=interaction.item_id,
+                )
+                if late or interaction.interaction_id in self._interactions:
                     duplicates.append(interaction.interaction_id)
                 else:
                     self._record(interaction, fact, now, self._change * BATCH + place)

@@ -15,10 +15,11 @@ from feedback_svc.catalog import (
     cut_page,
 )
 from feedback_svc.dislikes import Dislike, Factor, StoredDislike
+from feedback_svc.erasure import Roles
 from feedback_svc.interactions import EventFacts, StoredInteraction
 from feedback_svc.matches.ledger import StoredMatch
 from feedback_svc.sessions import RecordFilter, Session
-from matchloop.entities import Entity, EntityKey
+from matchloop.entities import Entity, EntityId, EntityKey, Kind, Tombstone
 
 T = TypeVar("T")
 BATCH = 512
@@ -45,6 +46,19 @@ class MemoryState:
         self._factors: dict[tuple[str, str, str, str], Factor] = {}
         self._matches: dict[tuple[str, str, str], StoredMatch] = {}
         self._retrainings: dict[tuple[str, str], datetime] = {}
+        self._tombstones: dict[tuple[str, str], Tombstone] = {}
+        self._roles: dict[str, Roles] = {}
+
+    def _is_late(self, use_case: str, time: datetime, *, subject: str = "", item: str = "") -> bool:
+        """Say whether the subject or the item was erased at `time` or later."""
+        roles = self._roles.get(use_case)
+        if roles is None or not self._tombstones:
+            return False
+        for kind, id_ in ((roles.subject, subject), (roles.item, item)):
+            found = self._tombstones.get((kind, EntityKey(Kind(kind), EntityId(id_)).digest))
+            if id_ and found is not None and time <= found.erase_time:
+                return True
+        return False
 
     def _session_score(self, dislike: Dislike) -> float | None:
         session = self._sessions.get(dislike.session_id)

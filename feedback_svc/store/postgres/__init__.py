@@ -6,13 +6,20 @@ from feedback_svc.store.postgres.catalog import PostgresCatalog
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.dislikes import PostgresDislikes
 from feedback_svc.store.postgres.embeddings import PostgresEmbeddings
+from feedback_svc.store.postgres.erasure import PostgresErasure
 from feedback_svc.store.postgres.matches import PostgresMatches
 from feedback_svc.store.postgres.record import PostgresRecord
 from feedback_svc.store.postgres.retention import PostgresRetention
 
 
 class PostgresStore(
-    PostgresCatalog, PostgresRecord, PostgresDislikes, PostgresMatches, PostgresRetention, PostgresEmbeddings
+    PostgresCatalog,
+    PostgresRecord,
+    PostgresDislikes,
+    PostgresMatches,
+    PostgresRetention,
+    PostgresEmbeddings,
+    PostgresErasure,
 ):
     """A `Store` over a migrated database."""
 

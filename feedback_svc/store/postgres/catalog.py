@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, literal_column, select, tuple_
+from sqlalchemy import Connection, Select, func, literal, literal_column, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
-from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts, cut_page
+from feedback_svc.catalog import (
+    ChangePage,
+    ChangePosition,
+    Deactivated,
+    ItemStats,
+    UpsertCounts,
+    cut_page,
+    split_page,
+)
 from feedback_svc.store.features import read_features, write_features
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.literals import flag_array, text_array, time_array
-from feedback_svc.store.postgres.tables import EntityRow, ItemStatsRow
-from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from feedback_svc.store.postgres.tables import EntityRow, ItemStatsRow, TombstoneRow
+from matchloop.entities import Entity, EntityId, EntityKey, Kind, Tombstone
 from matchloop.errors import NotFound
 
 # One statement; rows in key order, so that two upserts of the same entities never wait for each other.
@@ -62,6 +71,12 @@ ENTITY_COLUMNS = (
     EntityRow.update_time,
     EntityRow.change_sequence,
 )
+TOMBSTONE_COLUMNS = (
+    TombstoneRow.kind,
+    TombstoneRow.id_hash,
+    TombstoneRow.erase_time,
+    TombstoneRow.change_sequence,
+)
 
 
 class PostgresCatalog:
@@ -96,35 +111,36 @@ class PostgresCatalog:
         return entity_of(row)
 
     def list_entities(
-        self, *, kinds: Sequence[str], after: ChangePosition, limit: int, include_inactive: bool
+        self,
+        *,
+        kinds: Sequence[str],
+        after: ChangePosition,
+        limit: int,
+        include_inactive: bool,
+        erased_only: bool = False,
     ) -> ChangePage[Entity]:
-        """List by change sequence, kind, id; `kinds` empty means all."""
-        position = (EntityRow.change_sequence, EntityRow.kind, EntityRow.id)
-        statement = (
-            select(*ENTITY_COLUMNS)
-            .where(
-                tuple_(*position) > tuple_(literal(after.sequence), literal(after.kind), literal(after.id)),
-                EntityRow.change_sequence < _horizon(),
-            )
-            .order_by(*position)
-            .limit(limit + 1)
-        )
-        if kinds:
-            statement = statement.where(EntityRow.kind.in_(kinds))
+        """List by change sequence, kind, id (or its hash); `kinds` empty means all."""
+        entities = _listing(ENTITY_COLUMNS, EntityRow.id, kinds, after, limit)
         if not include_inactive:
-            statement = statement.where(EntityRow.active)
+            entities = entities.where(EntityRow.active)
+        tombstones = _listing(TOMBSTONE_COLUMNS, TombstoneRow.id_hash, kinds, after, limit)
 
-        def work(connection: Connection) -> tuple[int, list[tuple[Any, ...]]]:
+        def work(connection: Connection) -> tuple[int, list[tuple[ChangePosition, Entity | Tombstone]]]:
             horizon = _horizon_before(connection)
-            return horizon, [tuple(row) for row in connection.execute(statement)]
+            rows: list[tuple[ChangePosition, Entity | Tombstone]] = []
+            if not erased_only:
+                found = map(entity_of, connection.execute(entities))
+                rows += [(ChangePosition(e.change_sequence, e.key.kind, e.key.id), e) for e in found]
+            if include_inactive or erased_only:
+                graves = (Tombstone(*row) for row in connection.execute(tombstones))
+                rows += [(ChangePosition(t.change_sequence, t.kind, t.id_hash), t) for t in graves]
+            return horizon, sorted(rows, key=lambda row: astuple(row[0]))
 
         horizon, rows = self._database.run(work)
-        page, more = cut_page([entity_of(row) for row in rows], limit)
-        last = page[-1] if page else None
-        return ChangePage(
-            page,
-            ChangePosition(last.change_sequence, last.key.kind, last.key.id) if last and more else None,
-            last.change_sequence if last and more else horizon,
+        page, more = cut_page(rows, limit)
+        position = page[-1][0] if more else None
+        return split_page(
+            ChangePage(tuple(row for _, row in page), position, position.sequence if position else horizon)
         )
 
     def list_item_stats(self, use_case: str, *, after: ChangePosition, limit: int) -> ChangePage[ItemStats]:
@@ -173,6 +189,24 @@ class PostgresCatalog:
         row = self._database.run(lambda connection: connection.exec_driver_sql(DEACTIVATE, parameters).one())
         unknown = (EntityKey(Kind(kind), EntityId(id_)) for kind, id_ in zip(row[1], row[2], strict=True))
         return Deactivated(row[0], tuple(unknown))
+
+
+def _listing(
+    columns: Sequence[Any], name: Any, kinds: Sequence[str], after: ChangePosition, limit: int
+) -> Select[Any]:
+    """Select a page, and one row more, of entities or tombstones."""
+    table = name.class_
+    position = (table.change_sequence, table.kind, name)
+    statement = (
+        select(*columns)
+        .where(
+            tuple_(*position) > tuple_(literal(after.sequence), literal(after.kind), literal(after.id)),
+            table.change_sequence < _horizon(),
+        )
+        .order_by(*position)
+        .limit(limit + 1)
+    )
+    return statement.where(table.kind.in_(kinds)) if kinds else statement
 
 
 def _horizon() -> ColumnElement[int]:

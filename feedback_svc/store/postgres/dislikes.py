@@ -16,6 +16,7 @@ from feedback_svc.dislikes import (
     Receipt,
     StoredDislike,
     WeightChange,
+    dropped,
     judge,
     replayed,
 )
@@ -88,7 +89,8 @@ class PostgresDislikes:
                 session_score=_session_score(connection, dislike),
                 receive_time=now,
             )
-            _write(connection, stored, facts, now)
+            if not _write(connection, stored, facts, now):
+                return dropped(dislike, receive_time=now)
             if factors:
                 _write_factors(connection, dislike, factors)
             return Receipt(stored, duplicate=False)
@@ -168,7 +170,8 @@ def _session_score(connection: Connection, dislike: Dislike) -> float | None:
     return float(row.scores[row.item_ids.index(dislike.item_id)])
 
 
-def _write(connection: Connection, stored: StoredDislike, facts: EventFacts, now: datetime) -> None:
+def _write(connection: Connection, stored: StoredDislike, facts: EventFacts, now: datetime) -> bool:
+    """Write a dislike and its interaction; false when it is about an entity erased since."""
     dislike = stored.dislike
     interaction = Interaction(
         dislike.dislike_id,
@@ -181,6 +184,9 @@ def _write(connection: Connection, stored: StoredDislike, facts: EventFacts, now
     )
     parameters = interaction_parameters([interaction], [facts], now)
     if connection.exec_driver_sql(RECORD_INTERACTIONS, parameters).scalar_one():
+        stands = select(InteractionRow.sequence).where(InteractionRow.interaction_id == dislike.dislike_id)
+        if connection.execute(stands).one_or_none() is None:
+            return False
         raise Conflict(f"`{dislike.dislike_id}` is the id of a stored interaction")
     sequence = select(InteractionRow.sequence).where(InteractionRow.interaction_id == dislike.dislike_id)
     connection.execute(
@@ -205,6 +211,7 @@ def _write(connection: Connection, stored: StoredDislike, facts: EventFacts, now
             factors_after=[change.after for change in stored.changes],
         )
     )
+    return True
 
 
 def _write_factors(connection: Connection, dislike: Dislike, factors: Sequence[Factor]) -> None:

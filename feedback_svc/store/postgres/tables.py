@@ -112,6 +112,7 @@ class SessionRow(Base):
         Index("sessions_by_subject", "use_case", "subject_id", "serve_time", "session_id"),
         Index("sessions_by_time", "use_case", "serve_time", "session_id"),
         Index("sessions_by_sequence", "sequence"),
+        Index("sessions_by_item", "item_ids", postgresql_using="gin"),
     )
 
 
@@ -193,6 +194,7 @@ class DislikeRow(Base):
     __table_args__ = (
         Index("dislikes_by_sequence", "use_case", "sequence", unique=True),
         Index("dislikes_by_subject", "use_case", "subject_id", "sequence"),
+        Index("dislikes_by_item", "use_case", "item_id"),
         Index(
             "dislikes_unused",
             "use_case",
@@ -206,6 +208,47 @@ class DislikeRow(Base):
             postgresql_where=text("predicted_score IS NULL AND session_id IS NOT NULL"),
         ),
     )
+
+
+class TombstoneRow(Base):
+    """What remains of an erased entity; see `feedback_svc.erasure`."""
+
+    __tablename__ = "tombstones"
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    id_hash: Mapped[str] = mapped_column(primary_key=True)
+    erase_time: Mapped[datetime]
+    change_sequence: Mapped[int]
+    __table_args__ = (
+        Index("tombstones_by_change", "change_sequence", "kind", "id_hash"),
+        Index("tombstones_by_time", "erase_time"),
+    )
+
+
+class UseCaseKindsRow(Base):
+    """The kinds of a use case, by which late data about erased entities is recognised."""
+
+    __tablename__ = "use_case_kinds"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    subject_kind: Mapped[str]
+    item_kind: Mapped[str]
+
+
+class UseCaseKindsRow(Base):
+    """The kinds of a use case, by which late data about erased entities is recognised."""
+
+    __tablename__ = "use_case_kinds"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    subject_kind: Mapped[str]
+    item_kind: Mapped[str]
+
+
+class AmendmentRow(Base):
+    """A stored row of a large exported table that was changed or deleted after it was stored."""
+
+    __tablename__ = "amendments"
+    table_name: Mapped[str] = mapped_column(primary_key=True)
+    change_sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class WeightFactorRow(Base):
@@ -254,15 +297,6 @@ class RetrainingRow(Base):
     marked: Mapped[int]
     mark_time: Mapped[datetime]
     __table_args__ = (Index("retrainings_by_time", "use_case", "mark_time"),)
-
-
-class AmendmentRow(Base):
-    """A stored row of an exported table that was changed or deleted after it was stored."""
-
-    __tablename__ = "amendments"
-    table_name: Mapped[str] = mapped_column(primary_key=True)
-    change_sequence: Mapped[int] = mapped_column(primary_key=True)
-    sequence: Mapped[int] = mapped_column(primary_key=True)
 
 
 class RetentionProgressRow(Base):

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from matchloop.catalog.v1 import entity_pb2 as _entity_pb2
 from matchloop.catalog.v1 import item_stats_pb2 as _item_stats_pb2
+from matchloop.catalog.v1 import tombstone_pb2 as _tombstone_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -117,6 +118,7 @@ class ListEntitiesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_INACTIVE_FIELD_NUMBER: _builtins.int
+    ERASED_ONLY_FIELD_NUMBER: _builtins.int
     from_change_sequence: _builtins.int
     """Only entities whose change_sequence is at least this."""
     page_size: _builtins.int
@@ -124,8 +126,10 @@ class ListEntitiesRequest(_message.Message):
     page_token: _builtins.str
     """From the last reply; the other fields must be as they were."""
     include_inactive: _builtins.bool
-    """Also inactive entities (a mirror needs them) and, as entities without features,
-    erased ones.
+    """Also inactive entities and tombstones: a mirror needs them."""
+    erased_only: _builtins.bool
+    """Tombstones alone, for a reader that keeps ids without mirroring entities; as if
+    include_inactive were set.
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -139,10 +143,11 @@ class ListEntitiesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_inactive: _builtins.bool = ...,
+        erased_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_change_sequence", b"from_change_sequence", "include_inactive", b"include_inactive", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased_only", b"erased_only", "from_change_sequence", b"from_change_sequence", "include_inactive", b"include_inactive", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +160,7 @@ class ListEntitiesResponse(_message.Message):
     ENTITIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NEXT_CHANGE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     next_change_sequence: _builtins.int
@@ -163,16 +169,25 @@ class ListEntitiesResponse(_message.Message):
     """
     @_builtins.property
     def entities(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]: ...
+    @_builtins.property
+    def erased(self) -> _containers.RepeatedCompositeFieldContainer[_tombstone_pb2.Tombstone]:
+        """The page's tombstones. `entities` and `erased` together are one list in order of
+        change_sequence, at most `page_size` long. A tombstone may be listed again, with a
+        higher one: an entity whose update_time is after its tombstone's erase_time was
+        stored after the erasure, and stays.
+        """
+
     def __init__(
         self,
         *,
         entities: _abc.Iterable[_entity_pb2.Entity] | None = ...,
         next_page_token: _builtins.str = ...,
         next_change_sequence: _builtins.int = ...,
+        erased: _abc.Iterable[_tombstone_pb2.Tombstone] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entities", b"entities", "next_change_sequence", b"next_change_sequence", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entities", b"entities", "erased", b"erased", "next_change_sequence", b"next_change_sequence", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,7 +301,9 @@ class EraseEntityRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def key(self) -> _entity_pb2.EntityKey: ...
+    def key(self) -> _entity_pb2.EntityKey:
+        """Its kind has to be of a loaded use case."""
+
     def __init__(
         self,
         *,
@@ -312,11 +329,16 @@ class EraseEntityResponse(_message.Message):
     erased: _builtins.bool
     """False when there was nothing to erase."""
     interactions: _builtins.int
+    """What this call removed; a call that finishes one broken off counts what was left.
+    Each dislike's interaction is counted too.
+    """
     dislikes: _builtins.int
     sessions: _builtins.int
     """Sessions removed (the entity was the subject) or shortened (it was an item)."""
     @_builtins.property
-    def erase_time(self) -> _timestamp_pb2.Timestamp: ...
+    def erase_time(self) -> _timestamp_pb2.Timestamp:
+        """By the service's clock; never earlier than that of an erasure before."""
+
     def __init__(
         self,
         *,

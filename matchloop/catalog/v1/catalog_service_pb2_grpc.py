@@ -28,8 +28,7 @@ if _version_not_supported:
 class CatalogServiceStub:
     """Entities and their counts. Served by feedback_svc.
 
-    Every write is durable before its reply. Every call but EraseEntity may be retried
-    as it is.
+    Every write is durable before its reply. Every call may be retried as it is.
 
     A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
     of gRPC takes by default. `next_page_token` says whether there are more.
@@ -76,8 +75,7 @@ class CatalogServiceStub:
 class CatalogServiceServicer:
     """Entities and their counts. Served by feedback_svc.
 
-    Every write is durable before its reply. Every call but EraseEntity may be retried
-    as it is.
+    Every write is durable before its reply. Every call may be retried as it is.
 
     A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
     of gRPC takes by default. `next_page_token` says whether there are more.
@@ -126,9 +124,16 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EraseEntity(self, request, context):
-        """Removes an entity, its interactions and dislikes, and its place in sessions, for
-        good. A tombstone with the erased id's hash remains, so that snapshots made earlier
-        can be told. Erasing what is not there succeeds.
+        """Removes an entity for good: its features, its interactions and dislikes, the sessions
+        it was shown, its place in those of others, and what was counted of it. A tombstone
+        with the erased id's hash remains, so that snapshots made earlier can be told.
+        Erasing what is not there succeeds.
+
+        The entity is gone for every reader at once; the rest goes in bounded batches, all of
+        it before the reply. A call that breaks off in between is finished by repeating it.
+        What comes later about the entity, with an event or serve time up to `erase_time`, is
+        not stored: the reply names it among the duplicates. Later events are stored, and an
+        upsert of the same id is another entity.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,8 +183,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 class CatalogService:
     """Entities and their counts. Served by feedback_svc.
 
-    Every write is durable before its reply. Every call but EraseEntity may be retried
-    as it is.
+    Every write is durable before its reply. Every call may be retried as it is.
 
     A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
     of gRPC takes by default. `next_page_token` says whether there are more.

@@ -29,8 +29,7 @@ GRPC_VERSION: str
 class CatalogServiceStub:
     """Entities and their counts. Served by feedback_svc.
 
-    Every write is durable before its reply. Every call but EraseEntity may be retried
-    as it is.
+    Every write is durable before its reply. Every call may be retried as it is.
 
     A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
     of gRPC takes by default. `next_page_token` says whether there are more.
@@ -63,17 +62,23 @@ class CatalogServiceStub:
     others are deactivated. An upsert activates again.
     """
     EraseEntity: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.EraseEntityRequest, _catalog_service_pb2.EraseEntityResponse]
-    """Removes an entity, its interactions and dislikes, and its place in sessions, for
-    good. A tombstone with the erased id's hash remains, so that snapshots made earlier
-    can be told. Erasing what is not there succeeds.
+    """Removes an entity for good: its features, its interactions and dislikes, the sessions
+    it was shown, its place in those of others, and what was counted of it. A tombstone
+    with the erased id's hash remains, so that snapshots made earlier can be told.
+    Erasing what is not there succeeds.
+
+    The entity is gone for every reader at once; the rest goes in bounded batches, all of
+    it before the reply. A call that breaks off in between is finished by repeating it.
+    What comes later about the entity, with an event or serve time up to `erase_time`, is
+    not stored: the reply names it among the duplicates. Later events are stored, and an
+    upsert of the same id is another entity.
     """
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
     """Entities and their counts. Served by feedback_svc.
 
-    Every write is durable before its reply. Every call but EraseEntity may be retried
-    as it is.
+    Every write is durable before its reply. Every call may be retried as it is.
 
     A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
     of gRPC takes by default. `next_page_token` says whether there are more.
@@ -103,16 +108,22 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     others are deactivated. An upsert activates again.
     """
     EraseEntity: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.EraseEntityRequest, _catalog_service_pb2.EraseEntityResponse]  # type: ignore[assignment]
-    """Removes an entity, its interactions and dislikes, and its place in sessions, for
-    good. A tombstone with the erased id's hash remains, so that snapshots made earlier
-    can be told. Erasing what is not there succeeds.
+    """Removes an entity for good: its features, its interactions and dislikes, the sessions
+    it was shown, its place in those of others, and what was counted of it. A tombstone
+    with the erased id's hash remains, so that snapshots made earlier can be told.
+    Erasing what is not there succeeds.
+
+    The entity is gone for every reader at once; the rest goes in bounded batches, all of
+    it before the reply. A call that breaks off in between is finished by repeating it.
+    What comes later about the entity, with an event or serve time up to `erase_time`, is
+    not stored: the reply names it among the duplicates. Later events are stored, and an
+    upsert of the same id is another entity.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Entities and their counts. Served by feedback_svc.
 
-    Every write is durable before its reply. Every call but EraseEntity may be retried
-    as it is.
+    Every write is durable before its reply. Every call may be retried as it is.
 
     A page of a list may hold fewer rows than asked for: it ends short of 4 MiB, what a client
     of gRPC takes by default. `next_page_token` says whether there are more.
@@ -176,9 +187,16 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.EraseEntityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.EraseEntityResponse, _abc.Awaitable[_catalog_service_pb2.EraseEntityResponse]]:
-        """Removes an entity, its interactions and dislikes, and its place in sessions, for
-        good. A tombstone with the erased id's hash remains, so that snapshots made earlier
-        can be told. Erasing what is not there succeeds.
+        """Removes an entity for good: its features, its interactions and dislikes, the sessions
+        it was shown, its place in those of others, and what was counted of it. A tombstone
+        with the erased id's hash remains, so that snapshots made earlier can be told.
+        Erasing what is not there succeeds.
+
+        The entity is gone for every reader at once; the rest goes in bounded batches, all of
+        it before the reply. A call that breaks off in between is finished by repeating it.
+        What comes later about the entity, with an event or serve time up to `erase_time`, is
+        not stored: the reply names it among the duplicates. Later events are stored, and an
+        upsert of the same id is another entity.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

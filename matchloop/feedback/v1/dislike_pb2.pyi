@@ -147,7 +147,9 @@ class DislikeReceipt(_message.Message):
     EXAMPLE_WEIGHT_FIELD_NUMBER: _builtins.int
     dislike_id: _builtins.str
     duplicate: _builtins.bool
-    """True when this dislike was stored before and nothing changed now."""
+    """True when this dislike was stored before, or is about an entity erased at its event
+    time or later, and nothing changed now.
+    """
     prediction_error: _builtins.float
     """The negative example it made: predicted score minus the target 0, and its weight.
     Absent when nothing was predicted.

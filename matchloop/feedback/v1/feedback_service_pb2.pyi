@@ -59,7 +59,10 @@ class RecordSessionsResponse(_message.Message):
     """Interactions that had been waiting for one of these sessions."""
     @_builtins.property
     def duplicate_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids that were stored before."""
+        """Ids that were stored before, and those of lists whose subject, or every item, was
+        erased at their serve time or later: these are not stored. Other lists are stored
+        without such items.
+        """
 
     def __init__(
         self,
@@ -215,7 +218,9 @@ class RecordInteractionsResponse(_message.Message):
     stored: _builtins.int
     @_builtins.property
     def duplicate_interaction_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids that were stored before; their first content stays."""
+        """Ids that were stored before, whose first content stays; and those about an entity
+        erased at their event time or later, which are not stored.
+        """
 
     def __init__(
         self,

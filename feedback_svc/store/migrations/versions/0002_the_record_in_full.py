@@ -12,7 +12,13 @@ branch_labels = None
 depends_on = None
 
 HERE = Path(__file__).parent
-PARTS: tuple[str, ...] = ("amendments", "matches", "retention", "embeddings")
+PARTS: tuple[str, ...] = (
+    "amendments",
+    "matches",
+    "retention",
+    "embeddings",
+    "erasure",
+)
 """In this order up, in reverse order down. The hot functions come last: they use what the parts make."""
 
 

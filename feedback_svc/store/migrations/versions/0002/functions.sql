@@ -20,8 +20,8 @@ BEGIN
 END
 $$;
 
--- Stores a batch (at most 512, no id twice) and returns the ids that were stored before. `match_roles` as
--- note_matches takes them, of the forward use cases `match_use_cases`.
+-- Stores a batch (at most 512, no id twice) and returns the ids that were stored before or are about an entity
+-- erased since. `match_roles` as note_matches takes them, of the forward use cases `match_use_cases`.
 CREATE OR REPLACE FUNCTION record_interactions(
     ids text[], use_cases text[], subjects text[], items text[], events text[], times timestamptz[],
     session_ids text[], hiding boolean[], viewing int[], counting int[], weights float8[],
@@ -32,9 +32,11 @@ DECLARE
     change bigint;
     stored int[];
     repeated int[] := '{}';
+    late int[];
 BEGIN
     PERFORM hold_sessions(session_ids, false);
     change := change_now();
+    late := late_places(use_cases, subjects, items, times);
     WITH inserted AS (
         INSERT INTO interactions (sequence, interaction_id, use_case, subject_id, item_id, event_type,
             event_time, receive_time, hides, session_id, rank, score, method, release)
@@ -49,6 +51,7 @@ BEGIN
             AS sent (id, use_case, subject_id, item_id, event_type, event_time, session_id, hides, place)
         LEFT JOIN sessions s ON sent.session_id <> '' AND s.session_id = sent.session_id
             AND s.use_case = sent.use_case AND s.subject_id = sent.subject_id
+        WHERE NOT sent.place = ANY (late)
         ORDER BY sent.id COLLATE "C"
         ON CONFLICT (interaction_id) DO NOTHING
         RETURNING sequence
@@ -107,7 +110,7 @@ END
 $$;
 
 -- Stores lists (no id twice); arrays come as array literals, for they differ in length. Returns the ids
--- stored before, and how many interactions were tied.
+-- stored before or of subjects erased since, and how many interactions were tied.
 CREATE OR REPLACE FUNCTION record_sessions(
     ids text[], use_cases text[], subjects text[], releases text[], arms text[], tiers text[],
     reranks boolean[], sources text[], serve_times timestamptz[], names text[], items text[], score_lists text[],
@@ -135,6 +138,7 @@ BEGIN
         RETURNING session_id
     )
     SELECT coalesce(array_agg(session_id), '{}') INTO stored FROM inserted;
+    stored := without_erased(stored, serve_times);
     duplicates := ARRAY(
         SELECT id FROM unnest(ids) WITH ORDINALITY AS sent (id, place)
         WHERE NOT id = ANY (stored) ORDER BY place
