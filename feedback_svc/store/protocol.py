@@ -8,8 +8,10 @@ from typing import Protocol
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike
-from feedback_svc.insight import NegativeNumbers, SubjectState
+from feedback_svc.evidence import DislikeCell, Rejection, Retraining, Shown, Window
+from feedback_svc.insight import SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
+from feedback_svc.retraining import NegativeNumbers
 from feedback_svc.sessions import RecordFilter, Session, SessionsRecorded
 from matchloop.entities import Entity, EntityKey
 from matchloop.usecase import DislikeReason
@@ -92,4 +94,34 @@ class Store(Protocol):
 
     def mark_negatives_used(self, use_case: str, *, release: str, to_sequence: int, now: datetime) -> int:
         """Mark unused negatives up to a sequence, itself included; return how many."""
+        ...
+
+    def list_retrainings(self, use_case: str, *, limit: int) -> tuple[Retraining, ...]:
+        """List the impact records, the latest first."""
+        ...
+
+    def count_dislikes(self, use_case: str, *, subject_id: str, window: Window) -> tuple[DislikeCell, ...]:
+        """Count all dislikes by reason and week of the window; `subject_id` empty: of all subjects."""
+        ...
+
+    def list_rejections(
+        self,
+        use_case: str,
+        item_kind: str,
+        features: Sequence[str],
+        *,
+        subject_id: str,
+        since: datetime,
+        unused_only: bool,
+    ) -> tuple[Rejection, ...]:
+        """List the latest `REJECTIONS` dislikes by event time and id, with their items' values of `features`.
+
+        Of the unused, the latest by arrival.
+        """
+        ...
+
+    def sample_shown(
+        self, use_case: str, item_kind: str, features: Sequence[str], *, subject_id: str, window: Window
+    ) -> Shown:
+        """Count what the latest `LISTS_PER_DAY` lists of each day of the window showed."""
         ...

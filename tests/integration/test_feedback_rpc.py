@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feedback_svc.insight import RetrainingBounds
+from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.serving import build_server
 from feedback_svc.store.memory import MemoryStore
 from matchloop.catalog.v1 import catalog_service_pb2 as catalog
@@ -326,6 +326,8 @@ def test_bad_input_names_every_field_and_writes_nothing(shared: World, case: str
         ("ListDislikes", feedback.ListDislikesRequest),
         ("LookupSubjectState", feedback.LookupSubjectStateRequest),
         ("GetRetrainingStatus", feedback.GetRetrainingStatusRequest),
+        ("GetDislikePatterns", feedback.GetDislikePatternsRequest),
+        ("GetFeedbackMetrics", feedback.GetFeedbackMetricsRequest),
         ("MarkNegativesUsed", feedback.MarkNegativesUsedRequest),
     ],
 )
@@ -339,8 +341,6 @@ def test_an_unknown_use_case_is_not_found(shared: World, method: str, kind: Call
     ("method", "request_"),
     [
         ("EraseEntity", catalog.EraseEntityRequest()),
-        ("GetDislikePatterns", feedback.GetDislikePatternsRequest()),
-        ("GetFeedbackMetrics", feedback.GetFeedbackMetricsRequest()),
         ("ListMatches", feedback.ListMatchesRequest()),
     ],
 )

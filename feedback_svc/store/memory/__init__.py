@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from feedback_svc.store.memory.catalog import MemoryCatalog
 from feedback_svc.store.memory.dislikes import MemoryDislikes
+from feedback_svc.store.memory.insight import MemoryInsight
 
 
-class MemoryStore(MemoryCatalog, MemoryDislikes):
+class MemoryStore(MemoryCatalog, MemoryDislikes, MemoryInsight):
     """A `Store` in memory."""
 
     def close(self) -> None:

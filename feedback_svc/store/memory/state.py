@@ -14,6 +14,7 @@ from feedback_svc.catalog import (
     cut_page,
 )
 from feedback_svc.dislikes import Dislike, Factor, StoredDislike
+from feedback_svc.evidence import Retraining
 from feedback_svc.interactions import EventFacts, StoredInteraction
 from feedback_svc.sessions import RecordFilter, Session
 from matchloop.entities import Entity, EntityKey
@@ -36,7 +37,7 @@ class MemoryState:
         self._facts: dict[str, EventFacts] = {}
         self._dislikes: dict[str, StoredDislike] = {}
         self._factors: dict[tuple[str, str, str, str], Factor] = {}
-        self._retrainings: dict[tuple[str, str], datetime] = {}
+        self._retrainings: dict[tuple[str, str], Retraining] = {}
 
     def _session_score(self, dislike: Dislike) -> float | None:
         session = self._sessions.get(dislike.session_id)

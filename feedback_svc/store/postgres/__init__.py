@@ -5,10 +5,11 @@ from __future__ import annotations
 from feedback_svc.store.postgres.catalog import PostgresCatalog
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.dislikes import PostgresDislikes
+from feedback_svc.store.postgres.insight import PostgresInsight
 from feedback_svc.store.postgres.record import PostgresRecord
 
 
-class PostgresStore(PostgresCatalog, PostgresRecord, PostgresDislikes):
+class PostgresStore(PostgresCatalog, PostgresRecord, PostgresDislikes, PostgresInsight):
     """A `Store` over a migrated database."""
 
     def __init__(self, database: Database) -> None:

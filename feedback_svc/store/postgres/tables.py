@@ -195,6 +195,28 @@ class DislikeRow(Base):
             postgresql_include=["error"],
             postgresql_where=text("used_by_release IS NULL"),
         ),
+        # Counting dislikes reads these two alone.
+        Index(
+            "dislikes_by_time",
+            "use_case",
+            "event_time",
+            "dislike_id",
+            postgresql_include=["reason", "error"],
+        ),
+        Index(
+            "dislikes_by_subject_time",
+            "use_case",
+            "subject_id",
+            "event_time",
+            "dislike_id",
+            postgresql_include=["reason", "error"],
+        ),
+        Index(
+            "dislikes_by_session",
+            "session_id",
+            "item_id",
+            postgresql_where=text("session_id IS NOT NULL"),
+        ),
         Index(
             "dislikes_waiting",
             "session_id",

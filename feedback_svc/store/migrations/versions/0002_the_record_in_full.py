@@ -12,7 +12,7 @@ branch_labels = None
 depends_on = None
 
 HERE = Path(__file__).parent
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("insight",)
 """In this order up, in reverse order down. The hot functions come last: they use what the parts make."""
 
 
