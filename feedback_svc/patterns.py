@@ -187,7 +187,7 @@ def wilson(hits: int, trials: int) -> float:
     share, z2 = hits / trials, Z * Z
     middle = share + z2 / (2 * trials)
     half = Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
-    return max(0.0, (middle - half) / (1 + z2 / trials))
+    return min(share, max(0.0, (middle - half) / (1 + z2 / trials)))
 
 
 def severity_of(lift_bound: float, dislikes: int) -> Severity:

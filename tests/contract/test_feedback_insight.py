@@ -157,7 +157,9 @@ def test_patterns_make_a_retraining_due_when_they_persist_until_it_is_done(store
     assert (status.due, status.numbers.unused) == (False, 6)
     assert report_dislikes(store, MARKET, BOUNDS, subject_id="", now=NOW).patterns[0].weeks == 1
     for n in range(3):
-        reject(store, f"e{n}", f"t{n}", "i0", event_time=MONDAY - WEEK + timedelta(days=2), predicted_score=0.5)
+        reject(
+            store, f"e{n}", f"t{n}", "i0", event_time=MONDAY - WEEK + timedelta(days=2), predicted_score=0.5
+        )
     status = judge_status(store, MARKET, BOUNDS, now=NOW)
     assert (status.causes, status.numbers.unused) == ((Cause.PATTERN,), 9)
     (found,) = status.persistent_patterns
