@@ -24,7 +24,7 @@ from feedback_svc.improvement import (
     score_numbers,
     weekly_trend,
 )
-from feedback_svc.patterns import Pattern, find_patterns, persistent
+from feedback_svc.patterns import Pattern, candidates, find_patterns, persistent
 from feedback_svc.retraining import RetrainingBounds, RetrainingStatus, judge_retraining
 
 if TYPE_CHECKING:
@@ -65,8 +65,15 @@ def report_dislikes(
     rejections = store.list_rejections(
         use_case.id, use_case.item, features, subject_id=subject_id, since=window.start, unused_only=False
     )
-    shown = store.sample_shown(use_case.id, use_case.item, features, subject_id=subject_id, window=window)
     rules = bounds.patterns.of_one_subject() if subject_id else bounds.patterns
+    shown = store.sample_shown(
+        use_case.id,
+        use_case.item,
+        features,
+        values=candidates(rejections, window, rules),
+        subject_id=subject_id,
+        window=window,
+    )
     return DislikeReport(
         total=_total(cells),
         reasons=reason_counts(cells),
@@ -85,7 +92,9 @@ def measure_improvement(store: Store, use_case: UseCase, *, now: datetime) -> Im
         use_case.id, use_case.item, (), subject_id="", since=window.start - REPEAT_WITHIN, unused_only=False
     )
     category = category_feature(use_case)
-    shown = store.sample_shown(use_case.id, use_case.item, (category,), subject_id="", window=window)
+    shown = store.sample_shown(
+        use_case.id, use_case.item, (category,), values=None, subject_id="", window=window
+    )
     retrainings = store.list_retrainings(use_case.id, limit=RETRAININGS)
     return Improvement(
         negatives=_total(cells),
@@ -118,7 +127,12 @@ def _persistent(
     rejections = store.list_rejections(
         use_case.id, use_case.item, features, subject_id="", since=window.start, unused_only=True
     )
-    shown = store.sample_shown(use_case.id, use_case.item, features, subject_id="", window=window)
+    values = candidates(rejections, window, rules)
+    if not values:
+        return ()
+    shown = store.sample_shown(
+        use_case.id, use_case.item, features, values=values, subject_id="", window=window
+    )
     return persistent(find_patterns(rejections, shown, window, rules), rules)
 
 

@@ -1,7 +1,7 @@
 """What the record shows of rejections: what patterns, metrics and the retraining status are computed from.
 
-All of it is bounded: the last `WEEKS` weeks, at most `REJECTIONS` dislikes, at most `LISTS_PER_DAY` lists
-of each day. Everything goes by the clients' times (event and serve time), so the order of arrival changes
+All of it is bounded: the last `WEEKS` weeks, at most `REJECTIONS` dislikes, the first `PLACES` places on at
+most `LISTS_PER_DAY` lists of each day. Everything goes by the clients' times (event and serve time), so the order of arrival changes
 nothing.
 """
 
@@ -15,10 +15,12 @@ from matchloop.usecase import FeatureType, UseCase
 
 WEEKS = 12
 """Of a window, the running one included."""
-REJECTIONS = 4000
+REJECTIONS = 2000
 """Dislikes looked at one by one, the latest first."""
-LISTS_PER_DAY = 12
-"""Lists of each day of the window whose items are counted as shown: the day's latest."""
+LISTS_PER_DAY = 4
+"""Lists of each day of the window that are looked at: the day's latest."""
+PLACES = 10
+"""Of a list, from the top, that count as shown: what stands below is seldom looked at."""
 REPEAT_WITHIN = timedelta(days=28)
 """How far back a dislike can be repeated by another."""
 
@@ -99,7 +101,9 @@ class Shown:
     items
         Places by week of the window.
     values
-        Places by week whose item has the value.
+        Places by week whose item has the value, for the values that were asked for.
+    distinct
+        How many different values were seen, asked for or not, by feature.
     rejected
         Places whose item has the value and was disliked from that very list.
     """
@@ -107,6 +111,7 @@ class Shown:
     lists: int
     items: tuple[int, ...]
     values: Mapping[Value, tuple[int, ...]] = field(default_factory=dict)
+    distinct: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[Value, int] = field(default_factory=dict)
 
 

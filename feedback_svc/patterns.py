@@ -9,8 +9,8 @@ the same mean (Hoeffding 1956, theorem 4): `tail` of that binomial is the p-valu
 
 Many values are tested at once. The expected share of false patterns among all told is kept under
 `PatternRules.error_rate` by the step-up procedure of Benjamini and Yekutieli (2001), which holds under any
-dependence, within each feature at an equal part of the rate; every value seen, shown or rejected, counts as
-a test.
+dependence, within each feature at an equal part of the rate; every value counts as a test, once if it was
+shown and once if it was rejected.
 
 Far more often: the lower end of the 95 % Wilson interval (1927) of the rejected share, over the share
 expected above, is at least `PatternRules.lift`.
@@ -19,7 +19,7 @@ expected above, is at least `PatternRules.lift`.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -197,6 +197,11 @@ def severity_of(lift_bound: float, dislikes: int) -> Severity:
     return Severity.MEDIUM if lift_bound >= 2.0 and dislikes >= 10 else Severity.LOW
 
 
+def candidates(rejections: Iterable[Rejection], window: Window, rules: PatternRules) -> frozenset[Value]:
+    """Return the values that enough dislikes of enough subjects have: no other can be a pattern."""
+    return frozenset(_candidates(_counted(rejections, window, rules), rules))
+
+
 def find_patterns(
     rejections: Sequence[Rejection], shown: Shown, window: Window, rules: PatternRules
 ) -> tuple[Pattern, ...]:
@@ -204,23 +209,20 @@ def find_patterns(
 
     Dislikes outside the window and of items the catalogue does not hold do not count; nor does a subject's
     second dislike of the same item.
+
+    Parameters
+    ----------
+    shown
+        With the places of all `candidates`.
     """
     counted = _counted(rejections, window, rules)
     if not counted or not sum(shown.items):
         return ()
-    strata = _strata(counted, shown, window)
-    subjects = defaultdict(set)
-    for rejection in counted:
-        for value in rejection.values:
-            subjects[value].add(rejection.subject_id)
-    judged = {
-        value: found.judged()
-        for value, found in strata.items()
-        if sum(found.hits) >= rules.dislikes and len(subjects[value]) >= rules.subjects
-    }
-    critical = _critical(
-        {value: p for value, (p, _) in judged.items()}, {*strata, *shown.values}, rules.error_rate
-    )
+    strata = _strata(counted, _candidates(counted, rules), shown, window)
+    judged = {value: found.judged() for value, found in strata.items()}
+    tests = Counter(feature for feature, _ in {value for each in counted for value in each.values})
+    tests.update(shown.distinct)
+    critical = _critical({value: p for value, (p, _) in judged.items()}, tests, rules.error_rate)
     patterns = [
         _pattern(value, strata[value], bound, critical[value[0]], counted, window, rules)
         for value, (p, bound) in judged.items()
@@ -252,33 +254,42 @@ def _counted(rejections: Iterable[Rejection], window: Window, rules: PatternRule
     return counted
 
 
-def _strata(counted: Sequence[_Counted], shown: Shown, window: Window) -> dict[Value, _Strata]:
+def _candidates(counted: Sequence[_Counted], rules: PatternRules) -> list[Value]:
+    hits: Counter[Value] = Counter()
+    for rejection in counted:
+        hits.update(rejection.values)
+    enough = {value for value, count in hits.items() if count >= rules.dislikes}
+    subjects: dict[Value, set[str]] = defaultdict(set)
+    for rejection in counted:
+        for value in rejection.values & enough:
+            subjects[value].add(rejection.subject_id)
+    return sorted(value for value in enough if len(subjects[value]) >= rules.subjects)
+
+
+def _strata(
+    counted: Sequence[_Counted], values: Sequence[Value], shown: Shown, window: Window
+) -> dict[Value, _Strata]:
     dislikes = [0] * window.weeks
     nothing = (0,) * window.weeks
-    strata: dict[Value, _Strata] = {}
+    strata = {
+        value: _Strata(dislikes, [0] * window.weeks, shown.items, shown.values.get(value, nothing))
+        for value in values
+    }
     for rejection in counted:
         dislikes[rejection.week] += 1
-        for value in rejection.values:
-            if value not in strata:
-                strata[value] = _Strata(
-                    dislikes, [0] * window.weeks, shown.items, shown.values.get(value, nothing)
-                )
+        for value in rejection.values & strata.keys():
             strata[value].hits[rejection.week] += 1
     return strata
 
 
-def _critical(p_values: Mapping[Value, float], tested: Iterable[Value], rate: float) -> dict[str, float]:
+def _critical(p_values: Mapping[Value, float], tests: Mapping[str, int], rate: float) -> dict[str, float]:
     """Return the largest p-value that is accepted, by feature; 0 where none is."""
-    tests: dict[str, int] = defaultdict(int)
-    for feature, _ in tested:
-        tests[feature] += 1
     found: dict[str, list[float]] = {feature: [] for feature in tests}
     for (feature, _), p in p_values.items():
         found[feature].append(p)
     critical = {}
     for feature, number in tests.items():
-        harmonic = sum(1.0 / i for i in range(1, number + 1))
-        step = rate / len(tests) / (number * harmonic)
+        step = rate / len(tests) / (number * sum(1.0 / i for i in range(1, number + 1)))
         accepted = (rank * step for rank, p in enumerate(sorted(found[feature]), 1) if p <= rank * step)
         critical[feature] = max(accepted, default=0.0)
     return critical

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike
-from feedback_svc.evidence import DislikeCell, Rejection, Retraining, Shown, Window
+from feedback_svc.evidence import DislikeCell, Rejection, Retraining, Shown, Value, Window
 from feedback_svc.insight import SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.retraining import NegativeNumbers
@@ -116,12 +116,22 @@ class Store(Protocol):
     ) -> tuple[Rejection, ...]:
         """List the latest `REJECTIONS` dislikes by event time and id, with their items' values of `features`.
 
-        Of the unused, the latest by arrival.
+        Without features, with what they changed in its place. Of the unused, the latest by arrival.
         """
         ...
 
     def sample_shown(
-        self, use_case: str, item_kind: str, features: Sequence[str], *, subject_id: str, window: Window
+        self,
+        use_case: str,
+        item_kind: str,
+        features: Sequence[str],
+        *,
+        values: Collection[Value] | None,
+        subject_id: str,
+        window: Window,
     ) -> Shown:
-        """Count what the latest `LISTS_PER_DAY` lists of each day of the window showed."""
+        """Count the first `PLACES` places on the latest `LISTS_PER_DAY` lists of each day of the window.
+
+        `values` are those to count, of `features`; None: all.
+        """
         ...

@@ -23,6 +23,7 @@ BOUNDS = RetrainingBounds()
 MONDAY = datetime(2026, 4, 27, tzinfo=NOW.tzinfo)
 """Of the week of `NOW`, a Friday."""
 WEEK = timedelta(weeks=1)
+HALF_DAY = timedelta(hours=12)
 CATEGORIES = ("fintech", *["health"] * 4, *["games"] * 5)
 
 
@@ -39,13 +40,15 @@ def reject(store: Store, id_: str, subject: str, item: str, **given: object) -> 
 
 
 def fill(store: Store, *, weeks: Sequence[datetime] = (MONDAY,), lists: int = 10) -> None:
-    """Ten items, one in ten fintech; `lists` lists of all ten in each week, to ten subjects in turn."""
+    """Ten items, one in ten fintech; `lists` lists of all ten over five days of each week, to ten subjects."""
     store.upsert_entities([startup(f"i{n}", category) for n, category in enumerate(CATEGORIES)], now=NOW)
     items = tuple(f"i{n}" for n in range(10))
     for week in weeks:
         store.record_sessions(
             [
-                shown(f"{week:%m%d}-{n}", items, f"s{n % 10}", serve_time=week + timedelta(hours=n))
+                shown(
+                    f"{week:%m%d}-{n}", items, f"s{n % 10}", serve_time=week + n * timedelta(days=5) / lists
+                )
                 for n in range(lists)
             ],
             now=NOW,
@@ -78,7 +81,7 @@ def test_a_value_rejected_far_more_often_than_shown_is_a_pattern(store: Store) -
     # Wilson's lower end of 8 of 10 is 0.4902; 18 of the 110 places and dislikes together are fintech.
     assert found.lift_bound == pytest.approx(0.4902 / (18 / 110), abs=1e-3)
     assert found.severity is Severity.LOW
-    # With five of five it is one: 0.05 / 9 features / 3 categories / (1 + 1/2 + 1/3) is over 2e-5.
+    # With five of five it is one: 0.05 / 9 features / 5 tests / (1 + 1/2 + ... + 1/5) is over 2e-5.
     assert found.find_time == MONDAY + timedelta(days=1, minutes=4)
     assert [week.count for week in report.trend] == [0] * 11 + [10]
     assert report.trend[-1].start == MONDAY
@@ -122,7 +125,7 @@ def test_one_subject_makes_a_pattern_of_its_own_and_none_over_all(store: Store) 
 
 def test_what_was_shown_much_in_the_week_it_was_rejected_is_no_pattern(store: Store) -> None:
     fill(store, weeks=[MONDAY - WEEK * n for n in range(1, 6)])
-    only = [shown(f"f{n}", ("i0",), f"s{n}", serve_time=MONDAY) for n in range(10)]
+    only = [shown(f"f{n}", ("i0",), f"s{n}", serve_time=MONDAY + n * HALF_DAY) for n in range(10)]
     store.record_sessions(only, now=NOW)
     for n in range(10):
         reject(store, f"d{n}", f"s{n}", "i0", session_id=f"f{n}", event_time=MONDAY + timedelta(hours=n))
@@ -136,18 +139,29 @@ def test_a_sample_takes_the_latest_lists_of_each_day_and_of_the_window(store: St
     lists = [
         *(shown(f"a{n}", ("i",), serve_time=MONDAY + timedelta(minutes=n)) for n in range(5)),
         *(shown(f"b{n:02}", ("j",), serve_time=MONDAY + timedelta(hours=1)) for n in range(LISTS_PER_DAY)),
-        shown("first", ("i", "unknown"), serve_time=window.start),
+        shown("first", ("i", "unknown", *["j"] * 7, "unknown", "i"), serve_time=window.start),
         shown("before", ("i",), serve_time=window.start - timedelta(microseconds=1)),
         shown("after", ("i",), serve_time=window.end),
         shown("other", ("i",), use_case="developer_startup"),
     ]
     store.record_sessions(lists, now=NOW)
-    found = store.sample_shown(USE_CASE, "startup", ("category",), subject_id="", window=window)
-    assert (found.lists, found.items) == (LISTS_PER_DAY + 1, (1, *[0] * 10, LISTS_PER_DAY))
+    found = store.sample_shown(USE_CASE, "startup", ("category",), values=None, subject_id="", window=window)
+    assert (found.lists, found.items) == (LISTS_PER_DAY + 1, (8, *[0] * 10, LISTS_PER_DAY))
     assert found.values == {
         ("category", "fintech"): (1, *[0] * 11),
-        ("category", "health"): (*[0] * 11, LISTS_PER_DAY),
+        ("category", "health"): (7, *[0] * 10, LISTS_PER_DAY),
     }
+    assert found.distinct == {"category": 2}
+    only = store.sample_shown(
+        USE_CASE,
+        "startup",
+        ("category", "team"),
+        values=[("category", "fintech"), ("team", "nobody")],
+        subject_id="",
+        window=window,
+    )
+    assert only.values == {("category", "fintech"): (1, *[0] * 11)}
+    assert only.distinct == {"category": 2, "team": 2}
 
 
 def test_patterns_make_a_retraining_due_when_they_persist_until_it_is_done(store: Store) -> None:

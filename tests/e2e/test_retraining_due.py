@@ -131,7 +131,9 @@ def test_twenty_dislikes_are_learned_from(stack: Stack, market: Market) -> None:
         for subject in direction.subject_ids[: DISLIKES - 1]:
             reject_first(clients, subject)
         before = status_of(clients)
-        assert (before.due, before.unused_negatives) == (False, DISLIKES - 1)
+        # What stood first on a list had a high score: their error may make it due before their number does.
+        assert insight_pb2.RETRAINING_CAUSE_NEGATIVES not in before.causes
+        assert before.unused_negatives == DISLIKES - 1
         reject_first(clients, direction.subject_ids[DISLIKES - 1])
         due = status_of(clients)
         print(due)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -81,7 +82,12 @@ def test_rejecting_at_random_seldom_makes_a_pattern() -> None:
         for item in shown:
             for value in values[item]:
                 counts[value] = counts.get(value, 0) + 1
-        places = Shown(300, (*[0] * 11, 3000), {value: (*[0] * 11, n) for value, n in counts.items()})
+        places = Shown(
+            300,
+            (*[0] * 11, 3000),
+            {value: (*[0] * 11, n) for value, n in counts.items()},
+            Counter(v[0] for v in counts),
+        )
         rejections = [
             Rejection(str(n), f"s{n}", f"i{item}", "other", NOW + timedelta(seconds=n), values=values[item])
             for n, item in enumerate(rng.integers(0, 400, 300))
@@ -94,7 +100,7 @@ def test_a_lasting_dislike_is_told_from_many_values() -> None:
     """One person in sixty is rejected eight times as often as shown."""
     rng = np.random.default_rng(4)
     teams = [(("team", f"p{person}"),) for person in range(60)]
-    places = Shown(300, (*[0] * 11, 3000), {team[0]: (*[0] * 11, 50) for team in teams})
+    places = Shown(300, (*[0] * 11, 3000), {team[0]: (*[0] * 11, 50) for team in teams}, {"team": 60})
     people = [*[0] * 12, *rng.integers(0, 60, 78)]
     rejections = [
         Rejection(str(n), f"s{n}", f"i{n}", "other", NOW + timedelta(seconds=n), values=teams[person])

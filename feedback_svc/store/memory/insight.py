@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from feedback_svc.dislikes import StoredDislike
 from feedback_svc.evidence import (
     LISTS_PER_DAY,
+    PLACES,
     REJECTIONS,
     DislikeCell,
     Rejection,
@@ -68,18 +69,27 @@ class MemoryInsight(MemoryState):
                     event_time=kept.dislike.event_time,
                     used=bool(kept.used_by_release),
                     values=self._values(item_kind, kept.dislike.item_id, features),
-                    cut_values=tuple((change.feature, change.value) for change in kept.changes),
-                    falls=tuple(change.before - change.after for change in kept.changes),
+                    cut_values=tuple(
+                        (change.feature, change.value) for change in kept.changes if not features
+                    ),
+                    falls=tuple(change.before - change.after for change in kept.changes if not features),
                 )
                 for kept in found[-REJECTIONS:]
             )
 
     def sample_shown(
-        self, use_case: str, item_kind: str, features: Sequence[str], *, subject_id: str, window: Window
+        self,
+        use_case: str,
+        item_kind: str,
+        features: Sequence[str],
+        *,
+        values: Collection[Value] | None,
+        subject_id: str,
+        window: Window,
     ) -> Shown:
         """See `Store`."""
         items = [0] * window.weeks
-        values: dict[Value, list[int]] = {}
+        counts: dict[Value, list[int]] = {}
         rejected: Counter[Value] = Counter()
         with self._lock:
             disliked = {
@@ -87,14 +97,20 @@ class MemoryInsight(MemoryState):
             }
             lists = self._sampled(use_case, subject_id, window)
             for week, session in lists:
-                for item_id in session.item_ids:
+                for item_id in session.item_ids[:PLACES]:
                     held = self._values(item_kind, item_id, features)
                     items[week] += held is not None
                     for value in held or ():
-                        values.setdefault(value, [0] * window.weeks)[week] += 1
+                        counts.setdefault(value, [0] * window.weeks)[week] += 1
                         rejected[value] += (session.session_id, item_id) in disliked
-        places = {value: tuple(weeks) for value, weeks in values.items()}
-        return Shown(len(lists), tuple(items), places, +rejected)
+        wanted = counts.keys() if values is None else counts.keys() & set(values)
+        return Shown(
+            len(lists),
+            tuple(items),
+            {value: tuple(counts[value]) for value in wanted},
+            Counter(feature for feature, _ in counts),
+            {value: count for value, count in rejected.items() if count and value in wanted},
+        )
 
     def _own_dislikes(self, use_case: str, subject_id: str) -> list[StoredDislike]:
         with self._lock:

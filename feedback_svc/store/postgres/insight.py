@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from feedback_svc.evidence import (
     LISTS_PER_DAY,
+    PLACES,
     REJECTIONS,
     DislikeCell,
     Rejection,
@@ -36,9 +38,9 @@ FROM (
 GROUP BY reason, week
 """
 OF_SUBJECT = "AND subject_id = %(subject_id)s"
+CHANGES = ", change_features, change_values, factors_before, factors_after"
 REJECTED = """
-SELECT dislike_id, subject_id, item_id, reason, event_time, used_by_release IS NOT NULL AS used,
-    change_features, change_values, factors_before, factors_after
+SELECT dislike_id, subject_id, item_id, reason, event_time, used_by_release IS NOT NULL {changes}
 FROM dislikes WHERE use_case = %(use_case)s AND event_time >= %(since)s {of_subject} {unused}
 ORDER BY {latest} LIMIT %(limit)s
 """
@@ -60,7 +62,7 @@ WITH lists AS MATERIALIZED (
     SELECT day.number / 7 AS week, latest.session_id, latest.item_ids
     FROM generate_series(0, %(days)s - 1) AS day (number)
     CROSS JOIN LATERAL (
-        SELECT s.session_id, s.item_ids FROM sessions s
+        SELECT s.session_id, s.item_ids[1:%(places)s] AS item_ids FROM sessions s
         WHERE s.use_case = %(use_case)s {of_subject}
             AND s.serve_time >= %(start)s + day.number * interval '1 day'
             AND s.serve_time < %(start)s + (day.number + 1) * interval '1 day'
@@ -80,23 +82,27 @@ WITH lists AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT k.id, f.name, v.value FROM known k
     CROSS JOIN LATERAL jsonb_each(k.features) AS f (name, held)
-    CROSS JOIN LATERAL (
-        SELECT f.held ->> 1 AS value WHERE f.held ->> 0 = 'c'
-        UNION ALL
-        SELECT jsonb_array_elements_text(f.held -> 1) WHERE f.held ->> 0 = 'm'
-    ) AS v
+    CROSS JOIN LATERAL jsonb_array_elements_text(
+        CASE f.held ->> 0 WHEN 'm' THEN f.held -> 1 WHEN 'c' THEN f.held - 0 END
+    ) AS v (value)
     WHERE f.name = ANY (%(features)s::text[])
+), wanted AS MATERIALIZED (
+    SELECT h.* FROM held h WHERE %(any_value)s OR (h.name, h.value) IN (
+        SELECT asked.name, asked.value FROM unnest(%(names)s::text[], %(values)s::text[]) AS asked (name, value)
+    )
 ), weekly AS (
     SELECT h.name, h.value, s.week, sum(s.places) AS places
-    FROM shown s JOIN held h ON h.id = s.item_id GROUP BY h.name, h.value, s.week
+    FROM shown s JOIN wanted h ON h.id = s.item_id GROUP BY h.name, h.value, s.week
 ), rejected AS (
     SELECT h.name, h.value, sum(d.rejected) AS places
-    FROM disliked d JOIN held h ON h.id = d.item_id GROUP BY h.name, h.value
+    FROM disliked d JOIN wanted h ON h.id = d.item_id GROUP BY h.name, h.value
 )
 SELECT 'lists' AS of, NULL AS name, NULL AS value, NULL AS week, count(*) AS places FROM lists
 UNION ALL
 SELECT 'items', NULL, NULL, s.week, sum(s.places)
 FROM shown s JOIN known k ON k.id = s.item_id GROUP BY s.week
+UNION ALL
+SELECT 'distinct', name, NULL, NULL, count(DISTINCT value) FROM held GROUP BY name
 UNION ALL
 SELECT 'value', name, value, week, places FROM weekly
 UNION ALL
@@ -140,6 +146,7 @@ class PostgresInsight:
         # The unused go by the small index of the unused, which is in the order of arrival.
         statement = REJECTED.format(
             of_subject=OF_SUBJECT if subject_id else "",
+            changes="" if features else CHANGES,
             unused="AND used_by_release IS NULL" if unused_only else "",
             latest="sequence DESC" if unused_only else "event_time DESC, dislike_id DESC",
         )
@@ -147,25 +154,36 @@ class PostgresInsight:
 
         def work(connection: Connection) -> tuple[Rejection, ...]:
             rows = connection.exec_driver_sql(statement, parameters).all()
-            held = _held(connection, item_kind, features, {row.item_id for row in rows})
-            found = (_rejection(row, held.get(row.item_id)) for row in rows)
+            held = _held(connection, item_kind, features, {row[2] for row in rows})
+            found = (_rejection(row, held.get(row[2])) for row in rows)
             return tuple(sorted(found, key=lambda r: (r.event_time, r.dislike_id)))
 
         return self._database.run(work)
 
     def sample_shown(
-        self, use_case: str, item_kind: str, features: Sequence[str], *, subject_id: str, window: Window
+        self,
+        use_case: str,
+        item_kind: str,
+        features: Sequence[str],
+        *,
+        values: Collection[Value] | None,
+        subject_id: str,
+        window: Window,
     ) -> Shown:
-        """Count what the latest `LISTS_PER_DAY` lists of each day of the window showed."""
+        """Count the first `PLACES` places on the latest `LISTS_PER_DAY` lists of each day of the window."""
         statement = SHOWN.format(of_subject=OF_SUBJECT if subject_id else "")
         parameters = {
             "use_case": use_case,
             "subject_id": subject_id,
             "kind": item_kind,
             "features": text_array(features),
+            "any_value": values is None,
+            "names": text_array([name for name, _ in values or ()]),
+            "values": text_array([value for _, value in values or ()]),
             "start": window.start,
             "days": 7 * window.weeks,
             "lists": LISTS_PER_DAY,
+            "places": PLACES,
         }
 
         def work(connection: Connection) -> Sequence[Row[Any]]:
@@ -193,33 +211,31 @@ def _values(held: dict[str, str | list[str]]) -> tuple[Value, ...]:
     )
 
 
-def _rejection(row: Row[Any], values: tuple[Value, ...] | None) -> Rejection:
-    return Rejection(
-        dislike_id=row.dislike_id,
-        subject_id=row.subject_id,
-        item_id=row.item_id,
-        reason=row.reason,
-        event_time=row.event_time,
-        used=row.used,
-        values=values,
-        cut_values=tuple(zip(row.change_features, row.change_values, strict=True)),
-        falls=tuple(
-            before - after for before, after in zip(row.factors_before, row.factors_after, strict=True)
-        ),
-    )
+def _rejection(row: Sequence[Any], values: tuple[Value, ...] | None) -> Rejection:
+    dislike_id, subject_id, item_id, reason, event_time, used, *changes = row
+    found = Rejection(dislike_id, subject_id, item_id, reason, event_time, used, values)
+    if not changes:
+        return found
+    features, cut_values, before, after = changes
+    falls = tuple(was - is_now for was, is_now in zip(before, after, strict=True))
+    return replace(found, cut_values=tuple(zip(features, cut_values, strict=True)), falls=falls)
 
 
 def _shown(rows: Iterable[Sequence[Any]], window: Window) -> Shown:
     lists, items = 0, [0] * window.weeks
     values: dict[Value, list[int]] = {}
+    distinct: dict[str, int] = {}
     rejected: dict[Value, int] = {}
     for kind, name, value, week, places in rows:
         if kind == "value":
             values.setdefault((name, value), [0] * window.weeks)[week] = int(places)
         elif kind == "items":
             items[week] = int(places)
+        elif kind == "distinct":
+            distinct[name] = int(places)
         elif kind == "rejected":
             rejected[name, value] = int(places)
         else:
             lists = int(places)
-    return Shown(lists, tuple(items), {value: tuple(weeks) for value, weeks in values.items()}, rejected)
+    counts = {value: tuple(weeks) for value, weeks in values.items()}
+    return Shown(lists, tuple(items), counts, distinct, rejected)

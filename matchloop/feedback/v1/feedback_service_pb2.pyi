@@ -435,8 +435,8 @@ class GetDislikePatternsResponse(_message.Message):
     total: _builtins.int
     """All dislikes on record, of the subject or over all."""
     sampled_lists: _builtins.int
-    """The lists that were sampled for what is shown, and the places on them whose item the
-    catalogue holds.
+    """The lists that were sampled for what is shown, and the first 10 places on each
+    whose item the catalogue holds.
     """
     sampled_places: _builtins.int
     @_builtins.property
