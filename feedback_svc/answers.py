@@ -24,7 +24,7 @@ from feedback_svc.improvement import (
     score_numbers,
     weekly_trend,
 )
-from feedback_svc.patterns import Pattern, candidates, find_patterns, persistent
+from feedback_svc.patterns import Pattern, find_patterns, persistent, tally
 from feedback_svc.retraining import RetrainingBounds, RetrainingStatus, judge_retraining
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ def report_dislikes(
         use_case.id, use_case.item, features, subject_id=subject_id, since=window.start, unused_only=False
     )
     rules = bounds.patterns.of_one_subject() if subject_id else bounds.patterns
+    tallied = tally(rejections, window, rules)
     shown = store.sample_shown(
         use_case.id,
         use_case.item,
         features,
-        values=candidates(rejections, window, rules),
+        values=tallied.candidates,
         subject_id=subject_id,
         window=window,
     )
@@ -78,7 +79,7 @@ def report_dislikes(
         total=_total(cells),
         reasons=reason_counts(cells),
         trend=weekly_trend(cells, window),
-        patterns=find_patterns(rejections, shown, window, rules),
+        patterns=find_patterns(tallied, shown, window, rules),
         lists=shown.lists,
         places=sum(shown.items),
     )
@@ -127,13 +128,13 @@ def _persistent(
     rejections = store.list_rejections(
         use_case.id, use_case.item, features, subject_id="", since=window.start, unused_only=True
     )
-    values = candidates(rejections, window, rules)
-    if not values:
+    tallied = tally(rejections, window, rules)
+    if not tallied.candidates:
         return ()
     shown = store.sample_shown(
-        use_case.id, use_case.item, features, values=values, subject_id="", window=window
+        use_case.id, use_case.item, features, values=tallied.candidates, subject_id="", window=window
     )
-    return persistent(find_patterns(rejections, shown, window, rules), rules)
+    return persistent(find_patterns(tallied, shown, window, rules), rules)
 
 
 def _total(cells: tuple[DislikeCell, ...]) -> int:

@@ -1,8 +1,8 @@
 """What the record shows of rejections: what patterns, metrics and the retraining status are computed from.
 
 All of it is bounded: the last `WEEKS` weeks, at most `REJECTIONS` dislikes, the first `PLACES` places on at
-most `LISTS_PER_DAY` lists of each day. Everything goes by the clients' times (event and serve time), so the order of arrival changes
-nothing.
+most `LISTS_PER_DAY` lists of each day. Everything goes by the clients' times (event and serve time), so the
+order of arrival changes nothing.
 """
 
 from __future__ import annotations

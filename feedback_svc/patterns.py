@@ -118,6 +118,14 @@ class _Counted:
     values: frozenset[Value]
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The dislikes that count, by event time; and the values that enough of them, and of subjects, have."""
+
+    counted: tuple[_Counted, ...]
+    candidates: tuple[Value, ...]
+
+
 @dataclass(slots=True)
 class _Strata:
     """Counts of one value by week: `dislikes` and of them `hits`; places `items` and of them `shown`."""
@@ -197,28 +205,27 @@ def severity_of(lift_bound: float, dislikes: int) -> Severity:
     return Severity.MEDIUM if lift_bound >= 2.0 and dislikes >= 10 else Severity.LOW
 
 
-def candidates(rejections: Iterable[Rejection], window: Window, rules: PatternRules) -> frozenset[Value]:
-    """Return the values that enough dislikes of enough subjects have: no other can be a pattern."""
-    return frozenset(_candidates(_counted(rejections, window, rules), rules))
+def tally(rejections: Iterable[Rejection], window: Window, rules: PatternRules) -> Tally:
+    """Return the dislikes that count: within the window, of items that the catalogue holds.
+
+    A subject's second dislike of the same item does not count.
+    """
+    counted = _counted(rejections, window, rules)
+    return Tally(tuple(counted), tuple(_candidates(counted, rules)))
 
 
-def find_patterns(
-    rejections: Sequence[Rejection], shown: Shown, window: Window, rules: PatternRules
-) -> tuple[Pattern, ...]:
+def find_patterns(tallied: Tally, shown: Shown, window: Window, rules: PatternRules) -> tuple[Pattern, ...]:
     """Return the patterns, by severity, dislikes (most first) and name, at most `MOST_PATTERNS`.
-
-    Dislikes outside the window and of items the catalogue does not hold do not count; nor does a subject's
-    second dislike of the same item.
 
     Parameters
     ----------
     shown
-        With the places of all `candidates`.
+        With the places of all candidates.
     """
-    counted = _counted(rejections, window, rules)
-    if not counted or not sum(shown.items):
+    counted = tallied.counted
+    if not tallied.candidates or not sum(shown.items):
         return ()
-    strata = _strata(counted, _candidates(counted, rules), shown, window)
+    strata = _strata(counted, tallied.candidates, shown, window)
     judged = {value: found.judged() for value, found in strata.items()}
     tests = Counter(feature for feature, _ in {value for each in counted for value in each.values})
     tests.update(shown.distinct)

@@ -40,7 +40,7 @@ def reject(store: Store, id_: str, subject: str, item: str, **given: object) -> 
 
 
 def fill(store: Store, *, weeks: Sequence[datetime] = (MONDAY,), lists: int = 10) -> None:
-    """Ten items, one in ten fintech; `lists` lists of all ten over five days of each week, to ten subjects."""
+    """Ten items, one in ten fintech; `lists` lists of all ten over five days of each week."""
     store.upsert_entities([startup(f"i{n}", category) for n, category in enumerate(CATEGORIES)], now=NOW)
     items = tuple(f"i{n}" for n in range(10))
     for week in weeks:

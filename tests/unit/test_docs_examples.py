@@ -52,7 +52,9 @@ def test_the_readme_s_script_is_whole() -> None:
     ast.parse(block["text"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "docs/use-cases.md", "docs/data-sets.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "docs/use-cases.md", "docs/data-sets.md", "docs/dislikes.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [each for each in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in each]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from feedback_svc.evidence import Rejection, Shown, Window, category_feature, discrete_features
-from feedback_svc.patterns import PatternRules, Severity, find_patterns, severity_of, tail, wilson
+from feedback_svc.patterns import PatternRules, Severity, find_patterns, severity_of, tail, tally, wilson
 from tests.feedback_worlds import NOW, use_cases
 
 WINDOW = Window.until(NOW)
+RULES = PatternRules()
 
 
 @pytest.mark.parametrize(("least", "trials", "share"), [(1, 1, 0.3), (3, 7, 0.2), (9, 9, 0.9), (40, 60, 0.5)])
@@ -92,7 +93,7 @@ def test_rejecting_at_random_seldom_makes_a_pattern() -> None:
             Rejection(str(n), f"s{n}", f"i{item}", "other", NOW + timedelta(seconds=n), values=values[item])
             for n, item in enumerate(rng.integers(0, 400, 300))
         ]
-        told += bool(find_patterns(rejections, places, WINDOW, PatternRules()))
+        told += bool(find_patterns(tally(rejections, WINDOW, RULES), places, WINDOW, RULES))
     assert told <= 3
 
 
@@ -106,6 +107,6 @@ def test_a_lasting_dislike_is_told_from_many_values() -> None:
         Rejection(str(n), f"s{n}", f"i{n}", "other", NOW + timedelta(seconds=n), values=teams[person])
         for n, person in enumerate(people)
     ]
-    (found,) = find_patterns(rejections, places, WINDOW, PatternRules())
+    (found,) = find_patterns(tally(rejections, WINDOW, RULES), places, WINDOW, RULES)
     assert (found.name, found.shown_share) == ("team=p0", pytest.approx(1 / 60))
     assert found.lift_bound > 2.0

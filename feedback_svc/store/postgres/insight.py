@@ -88,7 +88,8 @@ WITH lists AS MATERIALIZED (
     WHERE f.name = ANY (%(features)s::text[])
 ), wanted AS MATERIALIZED (
     SELECT h.* FROM held h WHERE %(any_value)s OR (h.name, h.value) IN (
-        SELECT asked.name, asked.value FROM unnest(%(names)s::text[], %(values)s::text[]) AS asked (name, value)
+        SELECT asked.name, asked.value
+        FROM unnest(%(names)s::text[], %(values)s::text[]) AS asked (name, value)
     )
 ), weekly AS (
     SELECT h.name, h.value, s.week, sum(s.places) AS places
