@@ -15,7 +15,7 @@ from matchloop.usecase import FeatureType, UseCase
 
 WEEKS = 12
 """Of a window, the running one included."""
-REJECTIONS = 2000
+REJECTIONS = 1000
 """Dislikes looked at one by one, the latest first."""
 LISTS_PER_DAY = 4
 """Lists of each day of the window that are looked at: the day's latest."""

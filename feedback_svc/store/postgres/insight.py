@@ -103,7 +103,8 @@ UNION ALL
 SELECT 'items', NULL, NULL, s.week, sum(s.places)
 FROM shown s JOIN known k ON k.id = s.item_id GROUP BY s.week
 UNION ALL
-SELECT 'distinct', name, NULL, NULL, count(DISTINCT value) FROM held GROUP BY name
+SELECT 'distinct', name, NULL, NULL, count(*)
+FROM (SELECT DISTINCT name, value FROM held) AS each GROUP BY name
 UNION ALL
 SELECT 'value', name, value, week, places FROM weekly
 UNION ALL

@@ -233,7 +233,7 @@ class DislikePattern(_message.Message):
     rejected far more often than it is shown, within the last 12 weeks, the running one
     included; weeks start on Monday, 00:00 UTC, and go by the clients' event and serve times.
 
-    Rejected: dislikes of items that the catalogue holds, the latest 2000; an item disliked
+    Rejected: dislikes of items that the catalogue holds, the latest 1000; an item disliked
     twice by a subject counts once, and over all subjects at most 5 dislikes of one subject
     count in one week. Shown: the first 10 places on a sample of lists, the latest 4 of each day.
 

@@ -210,7 +210,7 @@ class FeedbackMetrics(_message.Message):
     """The mean of what was predicted for them."""
     mean_adjustment: _builtins.float
     """Factor before minus factor after, the mean over all weight changes that the window's
-    dislikes made when they arrived (the latest 2000 dislikes); 0 when they made none.
+    dislikes made when they arrived (the latest 1000 dislikes); 0 when they made none.
     """
     mean_days_between_retrainings: _builtins.float
     """Between one and the next of `retrainings`; 0 for fewer than two."""
@@ -230,7 +230,7 @@ class FeedbackMetrics(_message.Message):
 
     @_builtins.property
     def repeat_rate_by_reason(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedRate]:
-        """By reason: the share of the window's dislikes (the latest 2000) that repeat one, by
+        """By reason: the share of the window's dislikes (the latest 1000) that repeat one, by
         name. A dislike repeats when its subject gave the same reason for another item at most
         28 days before, and both changed the weight of a common feature value; for a reason that
         changes no weight, any other item will do.
