@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback_svc.answers import judge_status, measure_improvement, report_dislikes
+from feedback_svc.chance import tail, wilson
 from feedback_svc.dislikes import Dislike
 from feedback_svc.interactions import facts_of
-from feedback_svc.patterns import tail, wilson
 from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.sessions import Session
 from feedback_svc.store.memory import MemoryStore

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from feedback_svc.chance import tail, wilson
 from feedback_svc.evidence import Rejection, Shown, Window, category_feature, discrete_features
-from feedback_svc.patterns import PatternRules, Severity, find_patterns, severity_of, tail, tally, wilson
+from feedback_svc.patterns import PatternRules, Severity, find_patterns, severity_of, tally
 from tests.feedback_worlds import NOW, use_cases
 
 WINDOW = Window.until(NOW)
@@ -108,5 +109,6 @@ def test_a_lasting_dislike_is_told_from_many_values() -> None:
         for n, person in enumerate(people)
     ]
     (found,) = find_patterns(tally(rejections, WINDOW, RULES), places, WINDOW, RULES)
-    assert (found.name, found.shown_share) == ("team=p0", pytest.approx(1 / 60))
+    assert found.name == "team=p0"
+    assert found.shown_share == pytest.approx(1 / 60)
     assert found.lift_bound > 2.0
