@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from feedback_svc.answers import judge_status, measure_improvement, report_dislikes
 from feedback_svc.convert import dislikes as of_dislikes
+from feedback_svc.convert import insight as of_insight
 from feedback_svc.convert import interactions as of_interactions
 from feedback_svc.convert import matches as of_matches
 from feedback_svc.convert import sessions as of_sessions
 from matchloop.entities import EntityId, EntityKey, Kind
-from matchloop.errors import NotImplementedYet
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.feedback.v1 import feedback_service_pb2_grpc as wire
 from matchloop.rpc.server import Service
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import grpc
 
     from feedback_svc.convert.shared import Schema
-    from feedback_svc.insight import RetrainingBounds
+    from feedback_svc.retraining import RetrainingBounds
     from feedback_svc.store.protocol import Store
     from matchloop.observe.metrics import Metrics
 
@@ -148,8 +149,10 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         self, request: calls.GetRetrainingStatusRequest, context: grpc.ServicerContext
     ) -> calls.GetRetrainingStatusResponse:
         """See the contract."""
-        use_case = self._schema.use_case(request.use_case, self._clock())
-        return of_dislikes.status_reply(self._store.negative_numbers(use_case.id), self._bounds)
+        now = self._clock()
+        use_case = self._schema.use_case(request.use_case, now)
+        status = judge_status(self._store, use_case, self._bounds, now=now)
+        return of_insight.status_reply(status, self._bounds)
 
     def MarkNegativesUsed(  # noqa: N802
         self, request: calls.MarkNegativesUsedRequest, context: grpc.ServicerContext
@@ -167,13 +170,19 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         self, request: calls.GetDislikePatternsRequest, context: grpc.ServicerContext
     ) -> calls.GetDislikePatternsResponse:
         """See the contract."""
-        raise NotImplementedYet("GetDislikePatterns is not implemented yet")
+        now = self._clock()
+        use_case = self._schema.use_case(request.use_case, now)
+        subject_id = of_insight.subject_asked(request, now)
+        report = report_dislikes(self._store, use_case, self._bounds, subject_id=subject_id, now=now)
+        return of_insight.patterns_reply(report)
 
     def GetFeedbackMetrics(  # noqa: N802
         self, request: calls.GetFeedbackMetricsRequest, context: grpc.ServicerContext
     ) -> calls.GetFeedbackMetricsResponse:
         """See the contract."""
-        raise NotImplementedYet("GetFeedbackMetrics is not implemented yet")
+        now = self._clock()
+        use_case = self._schema.use_case(request.use_case, now)
+        return of_insight.metrics_reply(measure_improvement(self._store, use_case, now=now))
 
     def ListMatches(  # noqa: N802
         self, request: calls.ListMatchesRequest, context: grpc.ServicerContext

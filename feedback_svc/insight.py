@@ -1,11 +1,10 @@
-"""What the record says about learning: a subject's state, and whether a retraining is due."""
+"""What the record says of a subject: all that retrieval needs of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from types import MappingProxyType
 
 from feedback_svc.dislikes import SPENT, Factor, decayed_factor
@@ -68,54 +67,3 @@ def factors_now(factors: tuple[Factor, ...], now: datetime) -> tuple[Factor, ...
     """Return the factors decayed to `now`, without those that have come back to 1."""
     decayed = (Factor(f.feature, f.value, decayed_factor(f.factor, f.as_of, now), now) for f in factors)
     return tuple(sorted((f for f in decayed if 1.0 - f.factor > SPENT), key=lambda f: (f.feature, f.value)))
-
-
-class Cause(StrEnum):
-    """Why a retraining is due."""
-
-    NEGATIVES = "negatives"
-    ERROR = "error"
-    PATTERN = "pattern"
-
-
-@dataclass(frozen=True, slots=True)
-class RetrainingBounds:
-    """When a retraining is due.
-
-    Parameters
-    ----------
-    negatives
-        Unused negatives that make it due.
-    error
-        Mean prediction error over which it is due, in [0, 1].
-    error_negatives
-        Negatives with an error that the mean needs to count.
-    """
-
-    negatives: int = 20
-    error: float = 0.7
-    error_negatives: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class NegativeNumbers:
-    """The negatives no training has used, and the last training that used some.
-
-    `with_error` of the `unused` have a prediction error, whose mean is `mean_error` (0 for none).
-    """
-
-    unused: int
-    with_error: int
-    mean_error: float
-    last_retrain_time: datetime | None
-    last_release: str
-
-
-def retraining_causes(numbers: NegativeNumbers, bounds: RetrainingBounds) -> tuple[Cause, ...]:
-    """Return why a retraining is due; none when it is not."""
-    causes = []
-    if numbers.unused >= bounds.negatives:
-        causes.append(Cause.NEGATIVES)
-    if numbers.with_error >= bounds.error_negatives and numbers.mean_error > bounds.error:
-        causes.append(Cause.ERROR)
-    return tuple(causes)

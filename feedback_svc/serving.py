@@ -8,7 +8,8 @@ from datetime import datetime
 from feedback_svc import catalog_servicer, feedback_servicer
 from feedback_svc.convert.shared import Schema
 from feedback_svc.feedback_servicer import FeedbackServicer
-from feedback_svc.insight import RetrainingBounds
+from feedback_svc.gauges import RetrainingGauges
+from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.protocol import Store
 from matchloop.observe.metrics import Metrics
@@ -36,7 +37,9 @@ def build_server(
     """Return a server, not started, that answers CatalogService and FeedbackService from `store`."""
     schema = Schema.of(use_cases)
     metrics = metrics or Metrics()
-    feedback = FeedbackServicer(store, schema, clock, bounds=bounds or RetrainingBounds(), metrics=metrics)
+    bounds = bounds or RetrainingBounds()
+    RetrainingGauges(store, use_cases, clock, bounds=bounds, metrics=metrics)
+    feedback = FeedbackServicer(store, schema, clock, bounds=bounds, metrics=metrics)
     services = [
         catalog_servicer.service(catalog_servicer.CatalogServicer(store, schema, clock, metrics=metrics)),
         feedback_servicer.service(feedback),

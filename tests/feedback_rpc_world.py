@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from sqlalchemy import text
 
-from feedback_svc.insight import RetrainingBounds
+from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.serving import build_server
 from feedback_svc.store.memory import MemoryStore
 from feedback_svc.store.postgres import PostgresStore

@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from matchloop.errors import MatchloopError
+from matchloop.errors import MatchloopError, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.config import load_config
 from training_jobs.gates import gate_table
-from training_jobs.negatives import mark_negatives_used
+from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.retrain import Retrained, Retraining
 from training_jobs.tracking import MlflowTracker
 
@@ -165,6 +165,7 @@ def retrain(
     feedback: FeedbackAddress = None,
 ) -> None:
     """Do all of it: data sets, training, evaluation, registration, gates, promotion."""
+    _say_due("before", feedback, use_case)
     steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
 
     def mark_used(release: str, watermark: int) -> int:
@@ -173,7 +174,18 @@ def retrain(
     done = steps.run(mark_used if feedback else None)
     console.print(gate_table(done.gates, done.release))
     _say(done)
+    _say_due("now", feedback, use_case)
     _end(done.release, promoted=done.promoted)
+
+
+def _say_due(when: str, feedback: str | None, use_case: str) -> None:
+    """Print whether feedback_svc holds a retraining for due; nothing when there is none to ask."""
+    if not feedback:
+        return
+    try:
+        console.print(f"due {when}: {retraining_status(feedback, use_case)}", highlight=False)
+    except Unavailable as error:  # the training itself does not need it
+        console.print(f"due {when}: unknown, {error.message}", highlight=False)
 
 
 def _say(done: Retrained) -> None:

@@ -1,11 +1,70 @@
-"""Tell feedback_svc which negatives a release was trained with."""
+"""What feedback_svc and a training run tell each other: whether one is due, and which negatives it used."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import grpc
 
 from matchloop.errors import Unavailable
-from matchloop.feedback.v1 import feedback_service_pb2, feedback_service_pb2_grpc
+from matchloop.feedback.v1 import feedback_service_pb2, feedback_service_pb2_grpc, insight_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class DueStatus:
+    """Whether a retraining is due, and why.
+
+    Parameters
+    ----------
+    causes
+        Lower case, e.g. ``negatives``; empty when it is not due.
+    patterns
+        Names of the persistent patterns.
+    """
+
+    causes: tuple[str, ...]
+    unused: int
+    unused_bound: int
+    mean_error: float
+    mean_error_bound: float
+    patterns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return a line for people."""
+        verdict = f"yes ({', '.join(self.causes)})" if self.causes else "no"
+        line = (
+            f"{verdict}; {self.unused} unused negatives of {self.unused_bound}, "
+            f"mean error {self.mean_error:.3f} of {self.mean_error_bound:.3f}"
+        )
+        return line + (f"; persistent: {', '.join(self.patterns)}" if self.patterns else "")
+
+
+def retraining_status(address: str, use_case: str, *, timeout: float = 10.0) -> DueStatus:
+    """Ask whether a retraining is due.
+
+    Raises
+    ------
+    Unavailable
+        When feedback_svc cannot be reached.
+    """
+    request = feedback_service_pb2.GetRetrainingStatusRequest(use_case=use_case)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
+            status = stub.GetRetrainingStatus(request, timeout=timeout, wait_for_ready=True).status
+        except grpc.RpcError as error:
+            raise Unavailable(f"feedback_svc at {address}: {error}") from error
+    prefix = "RETRAINING_CAUSE_"
+    return DueStatus(
+        causes=tuple(
+            insight_pb2.RetrainingCause.Name(cause).removeprefix(prefix).lower() for cause in status.causes
+        ),
+        unused=status.unused_negatives,
+        unused_bound=status.unused_negatives_bound,
+        mean_error=status.mean_prediction_error,
+        mean_error_bound=status.mean_prediction_error_bound,
+        patterns=tuple(pattern.name for pattern in status.persistent_patterns),
+    )
 
 
 def mark_negatives_used(

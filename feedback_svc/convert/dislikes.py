@@ -7,9 +7,8 @@ from datetime import datetime
 
 from feedback_svc.convert.shared import Schema, sequence_before
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike, WeightChange
-from feedback_svc.insight import Cause, NegativeNumbers, RetrainingBounds, retraining_causes
 from feedback_svc.sessions import RecordFilter
-from matchloop.feedback.v1 import dislike_pb2, insight_pb2
+from matchloop.feedback.v1 import dislike_pb2
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.rpc.convert import timestamp
 from matchloop.rpc.paging import fitting, write_page_token
@@ -133,24 +132,3 @@ def use_to_mark(request: calls.MarkNegativesUsedRequest, now: datetime) -> tuple
         violations.add("to_sequence", f"is {request.to_sequence}, negative")
     violations.raise_if_any()
     return release, request.to_sequence
-
-
-def status_reply(numbers: NegativeNumbers, bounds: RetrainingBounds) -> calls.GetRetrainingStatusResponse:
-    """Judge the numbers and convert the verdict."""
-    causes = retraining_causes(numbers, bounds)
-    return calls.GetRetrainingStatusResponse(
-        status=insight_pb2.RetrainingStatus(
-            due=bool(causes),
-            causes=[_cause(cause) for cause in causes],
-            unused_negatives=numbers.unused,
-            unused_negatives_bound=bounds.negatives,
-            mean_prediction_error=numbers.mean_error,
-            mean_prediction_error_bound=bounds.error,
-            last_retrain_time=timestamp(numbers.last_retrain_time),
-            last_release=numbers.last_release,
-        )
-    )
-
-
-def _cause(cause: Cause) -> insight_pb2.RetrainingCause.ValueType:
-    return insight_pb2.RetrainingCause.Value(f"RETRAINING_CAUSE_{cause.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -10,10 +10,12 @@ from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemSt
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike
 from feedback_svc.embeddings import Derived, TextsOf
 from feedback_svc.erasure import Erased, Roles
+from feedback_svc.evidence import DislikeCell, Rejection, Retraining, Shown, Value, Window
 from feedback_svc.expiry import ExpiryPosition, ExpiryRule, ExpiryStep
-from feedback_svc.insight import NegativeNumbers, SubjectState
+from feedback_svc.insight import SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.matches.ledger import MatchFilter, StoredMatch
+from feedback_svc.retraining import NegativeNumbers
 from feedback_svc.sessions import RecordFilter, Session, SessionsRecorded
 from matchloop.entities import Entity, EntityKey
 from matchloop.usecase import DislikeReason
@@ -168,5 +170,45 @@ class Store(Protocol):
         """Give entities the vectors made of their texts, unless they changed since; return how many.
 
         A new vector moves the change sequence, not the update time.
+        """
+        ...
+
+    def list_retrainings(self, use_case: str, *, limit: int) -> tuple[Retraining, ...]:
+        """List the impact records, the latest first."""
+        ...
+
+    def count_dislikes(self, use_case: str, *, subject_id: str, window: Window) -> tuple[DislikeCell, ...]:
+        """Count all dislikes by reason and week of the window; `subject_id` empty: of all subjects."""
+        ...
+
+    def list_rejections(
+        self,
+        use_case: str,
+        item_kind: str,
+        features: Sequence[str],
+        *,
+        subject_id: str,
+        since: datetime,
+        unused_only: bool,
+    ) -> tuple[Rejection, ...]:
+        """List the latest `REJECTIONS` dislikes by event time and id, with their items' values of `features`.
+
+        Without features, with what they changed in its place. Of the unused, the latest by arrival.
+        """
+        ...
+
+    def sample_shown(
+        self,
+        use_case: str,
+        item_kind: str,
+        features: Sequence[str],
+        *,
+        values: Collection[Value] | None,
+        subject_id: str,
+        window: Window,
+    ) -> Shown:
+        """Count the first `PLACES` places on the latest `LISTS_PER_DAY` lists of each day of the window.
+
+        `values` are those to count, of `features`; None: all.
         """
         ...

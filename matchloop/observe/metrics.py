@@ -111,6 +111,11 @@ class Metrics:
     dislikes = _counter("dislikes", "Dislikes stored.", "use_case", "reason")
     erasures = _counter("erasures", "Entities erased.", "kind")
 
+    negatives_waiting = _gauge("negatives_waiting", "Dislikes that no training has used.", "use_case")
+    negatives_mean_error = _gauge(
+        "negatives_mean_error", "Mean prediction error of those that have one; 0 for none.", "use_case"
+    )
+    retraining_due = _gauge("retraining_due", "1 when a retraining is due, else 0.", "use_case")
     retraining_runs = _counter("retraining_runs", "Retraining runs ended.", "use_case", "outcome")
     gate_verdicts = _counter("gate_verdicts", "Release gates judged.", "use_case", "gate", "verdict")
 

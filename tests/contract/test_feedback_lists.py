@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from feedback_svc.convert.shared import Schema
 from feedback_svc.feedback_servicer import FeedbackServicer
-from feedback_svc.insight import RetrainingBounds
 from feedback_svc.interactions import Interaction
 from feedback_svc.matches.ledger import MatchState
+from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.sessions import Session
 from feedback_svc.store.protocol import Store
 from matchloop.feedback.v1 import feedback_service_pb2 as calls

@@ -51,6 +51,8 @@ def world() -> Iterator[World]:
         ("ListMatches", feedback.ListMatchesRequest),
         ("LookupSubjectState", feedback.LookupSubjectStateRequest),
         ("GetRetrainingStatus", feedback.GetRetrainingStatusRequest),
+        ("GetDislikePatterns", feedback.GetDislikePatternsRequest),
+        ("GetFeedbackMetrics", feedback.GetFeedbackMetricsRequest),
         ("MarkNegativesUsed", feedback.MarkNegativesUsedRequest),
     ],
 )
@@ -58,19 +60,6 @@ def test_an_unknown_use_case_is_not_found(shared: World, method: str, kind: Call
     with pytest.raises(MatchloopError) as error:
         shared.call(method, kind(use_case="nope"))
     assert error.value.reason is Reason.USE_CASE_NOT_FOUND
-
-
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("GetDislikePatterns", feedback.GetDislikePatternsRequest()),
-        ("GetFeedbackMetrics", feedback.GetFeedbackMetricsRequest()),
-    ],
-)
-def test_what_is_not_there_yet_says_so(shared: World, method: str, request_: Message) -> None:
-    with pytest.raises(MatchloopError) as error:
-        shared.call(method, request_)
-    assert error.value.reason is Reason.NOT_IMPLEMENTED
 
 
 def test_pages_join_up(world: World) -> None:

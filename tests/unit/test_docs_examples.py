@@ -53,7 +53,15 @@ def test_the_readme_s_script_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", "docs/use-cases.md", "docs/data-sets.md", "docs/feedback.md"]
+    "page",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/use-cases.md",
+        "docs/data-sets.md",
+        "docs/feedback.md",
+        "docs/dislikes.md",
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

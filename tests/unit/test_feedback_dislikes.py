@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from feedback_svc.dislikes import Dislike, StoredDislike, judge
-from feedback_svc.insight import Cause, NegativeNumbers, RetrainingBounds, retraining_causes
+from feedback_svc.retraining import Cause, NegativeNumbers, RetrainingBounds, judge_retraining
 from matchloop.entities import Categorical, Entity, Multi
 from tests.feedback_worlds import NOW, USE_CASE, key, startup, use_cases
 
@@ -94,4 +94,5 @@ def test_a_retraining_is_due_over_the_bounds(
     unused: int, with_error: int, mean: float, expected: tuple[Cause, ...]
 ) -> None:
     numbers = NegativeNumbers(unused, with_error, mean, None, "")
-    assert retraining_causes(numbers, RetrainingBounds()) == expected
+    found = judge_retraining(numbers, RetrainingBounds())
+    assert (found.causes, found.due) == (expected, bool(expected))

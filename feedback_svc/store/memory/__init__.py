@@ -6,6 +6,7 @@ from feedback_svc.store.memory.catalog import MemoryCatalog
 from feedback_svc.store.memory.dislikes import MemoryDislikes
 from feedback_svc.store.memory.embeddings import MemoryEmbeddings
 from feedback_svc.store.memory.erasure import MemoryErasure
+from feedback_svc.store.memory.insight import MemoryInsight
 from feedback_svc.store.memory.matches import MemoryMatches
 from feedback_svc.store.memory.retention import MemoryRetention
 
@@ -17,6 +18,7 @@ class MemoryStore(
     MemoryRetention,
     MemoryEmbeddings,
     MemoryErasure,
+    MemoryInsight,
 ):
     """A `Store` in memory."""
 

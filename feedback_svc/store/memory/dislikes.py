@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from feedback_svc.dislikes import Dislike, Receipt, StoredDislike, dropped, judge, replayed
-from feedback_svc.insight import (
-    NegativeNumbers,
-)
+from feedback_svc.evidence import Retraining
 from feedback_svc.interactions import EventFacts, Interaction
+from feedback_svc.retraining import NegativeNumbers
 from feedback_svc.sessions import RecordFilter
 from feedback_svc.store.memory.record import MemoryRecord
 from feedback_svc.store.memory.state import BATCH, is_within
@@ -89,7 +88,7 @@ class MemoryDislikes(MemoryRecord):
             ]
             errors = [s.error for s in unused if s.error is not None]
             last = max(
-                ((time, release) for (of, release), time in self._retrainings.items() if of == use_case),
+                ((r.mark_time, r.release) for (of, _), r in self._retrainings.items() if of == use_case),
                 default=(None, ""),
             )
         mean = sum(errors) / len(errors) if errors else 0.0
@@ -105,5 +104,8 @@ class MemoryDislikes(MemoryRecord):
             ]
             for id_ in marked:
                 self._dislikes[id_] = replace(self._dislikes[id_], used_by_release=release)
-            self._retrainings.setdefault((use_case, release), now)
+            kept = self._retrainings.get((use_case, release), Retraining(release, to_sequence, 0, now))
+            self._retrainings[use_case, release] = replace(
+                kept, to_sequence=max(kept.to_sequence, to_sequence), marked=kept.marked + len(marked)
+            )
         return len(marked)

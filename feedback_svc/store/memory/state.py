@@ -16,6 +16,7 @@ from feedback_svc.catalog import (
 )
 from feedback_svc.dislikes import Dislike, Factor, StoredDislike
 from feedback_svc.erasure import Roles
+from feedback_svc.evidence import Retraining
 from feedback_svc.interactions import EventFacts, StoredInteraction
 from feedback_svc.matches.ledger import StoredMatch
 from feedback_svc.sessions import RecordFilter, Session
@@ -45,7 +46,7 @@ class MemoryState:
         self._dislikes: dict[str, StoredDislike] = {}
         self._factors: dict[tuple[str, str, str, str], Factor] = {}
         self._matches: dict[tuple[str, str, str], StoredMatch] = {}
-        self._retrainings: dict[tuple[str, str], datetime] = {}
+        self._retrainings: dict[tuple[str, str], Retraining] = {}
         self._tombstones: dict[tuple[str, str], Tombstone] = {}
         self._roles: dict[str, Roles] = {}
 

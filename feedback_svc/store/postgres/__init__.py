@@ -7,6 +7,7 @@ from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.dislikes import PostgresDislikes
 from feedback_svc.store.postgres.embeddings import PostgresEmbeddings
 from feedback_svc.store.postgres.erasure import PostgresErasure
+from feedback_svc.store.postgres.insight import PostgresInsight
 from feedback_svc.store.postgres.matches import PostgresMatches
 from feedback_svc.store.postgres.record import PostgresRecord
 from feedback_svc.store.postgres.retention import PostgresRetention
@@ -20,6 +21,7 @@ class PostgresStore(
     PostgresRetention,
     PostgresEmbeddings,
     PostgresErasure,
+    PostgresInsight,
 ):
     """A `Store` over a migrated database."""
 

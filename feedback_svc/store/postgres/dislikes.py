@@ -20,8 +20,8 @@ from feedback_svc.dislikes import (
     judge,
     replayed,
 )
-from feedback_svc.insight import NegativeNumbers
 from feedback_svc.interactions import EventFacts, Interaction
+from feedback_svc.retraining import NegativeNumbers
 from feedback_svc.sessions import RecordFilter
 from feedback_svc.store.postgres.catalog import ENTITY_COLUMNS, entity_of
 from feedback_svc.store.postgres.database import Database

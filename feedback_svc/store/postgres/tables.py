@@ -202,6 +202,28 @@ class DislikeRow(Base):
             postgresql_include=["error"],
             postgresql_where=text("used_by_release IS NULL"),
         ),
+        # Counting dislikes reads these two alone.
+        Index(
+            "dislikes_by_time",
+            "use_case",
+            "event_time",
+            "dislike_id",
+            postgresql_include=["reason", "error"],
+        ),
+        Index(
+            "dislikes_by_subject_time",
+            "use_case",
+            "subject_id",
+            "event_time",
+            "dislike_id",
+            postgresql_include=["reason", "error"],
+        ),
+        Index(
+            "dislikes_by_session",
+            "session_id",
+            "item_id",
+            postgresql_where=text("session_id IS NOT NULL"),
+        ),
         Index(
             "dislikes_waiting",
             "session_id",
@@ -222,15 +244,6 @@ class TombstoneRow(Base):
         Index("tombstones_by_change", "change_sequence", "kind", "id_hash"),
         Index("tombstones_by_time", "erase_time"),
     )
-
-
-class UseCaseKindsRow(Base):
-    """The kinds of a use case, by which late data about erased entities is recognised."""
-
-    __tablename__ = "use_case_kinds"
-    use_case: Mapped[str] = mapped_column(primary_key=True)
-    subject_kind: Mapped[str]
-    item_kind: Mapped[str]
 
 
 class UseCaseKindsRow(Base):

@@ -28,16 +28,22 @@ class _PatternSeverityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Patte
     DESCRIPTOR: _descriptor.EnumDescriptor
     PATTERN_SEVERITY_UNSPECIFIED: _PatternSeverity.ValueType  # 0
     PATTERN_SEVERITY_LOW: _PatternSeverity.ValueType  # 1
+    """What is neither of the others."""
     PATTERN_SEVERITY_MEDIUM: _PatternSeverity.ValueType  # 2
+    """A lift bound of 2 and 10 dislikes, or more of each."""
     PATTERN_SEVERITY_HIGH: _PatternSeverity.ValueType  # 3
+    """A lift bound of 3 and 20 dislikes, or more of each."""
 
 class PatternSeverity(_PatternSeverity, metaclass=_PatternSeverityEnumTypeWrapper):
     """How much a pattern matters."""
 
 PATTERN_SEVERITY_UNSPECIFIED: PatternSeverity.ValueType  # 0
 PATTERN_SEVERITY_LOW: PatternSeverity.ValueType  # 1
+"""What is neither of the others."""
 PATTERN_SEVERITY_MEDIUM: PatternSeverity.ValueType  # 2
+"""A lift bound of 2 and 10 dislikes, or more of each."""
 PATTERN_SEVERITY_HIGH: PatternSeverity.ValueType  # 3
+"""A lift bound of 3 and 20 dislikes, or more of each."""
 Global___PatternSeverity: _TypeAlias = PatternSeverity  # noqa: Y015
 
 @_typing.final
@@ -225,7 +231,22 @@ Global___StoredDislike: _TypeAlias = StoredDislike  # noqa: Y015
 
 @_typing.final
 class DislikePattern(_message.Message):
-    """A feature value that is rejected far more often than it is shown."""
+    """A discrete feature value (categorical or multi, of any feature of the item kind) that is
+    rejected far more often than it is shown, within the last 12 weeks, the running one
+    included; weeks start on Monday, 00:00 UTC, and go by the clients' event and serve times.
+
+    Rejected: dislikes of items that the catalogue holds, the latest 1000; an item disliked
+    twice by a subject counts once, and over all subjects at most 5 dislikes of one subject
+    count in one week. Shown: the first 10 places on a sample of lists, the latest 4 of each day.
+
+    A value is a pattern when
+    - at least 5 dislikes that count have it, and they come from at least 3 subjects (1, when
+      one subject is asked for);
+    - chance explains so many badly: p-values come from a binomial bound on draws stratified by
+      week (Hoeffding 1956), and by Benjamini and Yekutieli (2001) at most 5 % of all patterns
+      told are expected to be false, however many values were looked at;
+    - `lift_bound` is at least 1.5.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,16 +258,34 @@ class DislikePattern(_message.Message):
     DISLIKES_FIELD_NUMBER: _builtins.int
     SEVERITY_FIELD_NUMBER: _builtins.int
     FIND_TIME_FIELD_NUMBER: _builtins.int
+    LIFT_BOUND_FIELD_NUMBER: _builtins.int
+    WEEKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """`feature=value`, e.g. `category=fintech`."""
     feature: _builtins.str
     value: _builtins.str
     rejected_share: _builtins.float
-    """Its share of the rejected and of the shown items."""
+    """Its share of the dislikes that count, and of the places on lists, where each week weighs
+    as much as it has dislikes that count.
+    """
     shown_share: _builtins.float
     dislikes: _builtins.int
+    """Dislikes that count and have it."""
     severity: Global___PatternSeverity.ValueType
+    lift_bound: _builtins.float
+    """It is rejected at least this many times as often as it is shown: the lower end of the
+    95 % Wilson interval of `rejected_share`, over the share of places and dislikes together.
+    """
+    weeks: _builtins.int
+    """In how many separate weeks it held by itself: 3 dislikes or more, and a p-value of that
+    week alone of 0.05 or less.
+    """
     @_builtins.property
-    def find_time(self) -> _timestamp_pb2.Timestamp: ...
+    def find_time(self) -> _timestamp_pb2.Timestamp:
+        """Event time of the dislike with which it first held, dislikes taken by event time. It may
+        move when lists or dislikes of the past arrive late, or leave the 12 weeks.
+        """
+
     def __init__(
         self,
         *,
@@ -258,10 +297,12 @@ class DislikePattern(_message.Message):
         dislikes: _builtins.int = ...,
         severity: Global___PatternSeverity.ValueType = ...,
         find_time: _timestamp_pb2.Timestamp | None = ...,
+        lift_bound: _builtins.float = ...,
+        weeks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["find_time", b"find_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dislikes", b"dislikes", "feature", b"feature", "find_time", b"find_time", "name", b"name", "rejected_share", b"rejected_share", "severity", b"severity", "shown_share", b"shown_share", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dislikes", b"dislikes", "feature", b"feature", "find_time", b"find_time", "lift_bound", b"lift_bound", "name", b"name", "rejected_share", b"rejected_share", "severity", b"severity", "shown_share", b"shown_share", "value", b"value", "weeks", b"weeks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

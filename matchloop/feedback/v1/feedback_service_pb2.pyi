@@ -435,13 +435,27 @@ class GetDislikePatternsResponse(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     TREND_FIELD_NUMBER: _builtins.int
     PATTERNS_FIELD_NUMBER: _builtins.int
+    SAMPLED_LISTS_FIELD_NUMBER: _builtins.int
+    SAMPLED_PLACES_FIELD_NUMBER: _builtins.int
     total: _builtins.int
+    """All dislikes on record, of the subject or over all."""
+    sampled_lists: _builtins.int
+    """The lists that were sampled for what is shown, and the first 10 places on each
+    whose item the catalogue holds.
+    """
+    sampled_places: _builtins.int
     @_builtins.property
-    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[_insight_pb2.ReasonCount]: ...
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[_insight_pb2.ReasonCount]:
+        """Of all of them: the most frequent first, then by name."""
+
     @_builtins.property
-    def trend(self) -> _containers.RepeatedCompositeFieldContainer[_insight_pb2.WeeklyDislikes]: ...
+    def trend(self) -> _containers.RepeatedCompositeFieldContainer[_insight_pb2.WeeklyDislikes]:
+        """Every week of the last 12, the running one last; a week without dislikes has count 0."""
+
     @_builtins.property
-    def patterns(self) -> _containers.RepeatedCompositeFieldContainer[_dislike_pb2.DislikePattern]: ...
+    def patterns(self) -> _containers.RepeatedCompositeFieldContainer[_dislike_pb2.DislikePattern]:
+        """The most severe first, then by dislikes and name; at most 20."""
+
     def __init__(
         self,
         *,
@@ -449,10 +463,12 @@ class GetDislikePatternsResponse(_message.Message):
         reasons: _abc.Iterable[_insight_pb2.ReasonCount] | None = ...,
         trend: _abc.Iterable[_insight_pb2.WeeklyDislikes] | None = ...,
         patterns: _abc.Iterable[_dislike_pb2.DislikePattern] | None = ...,
+        sampled_lists: _builtins.int = ...,
+        sampled_places: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["patterns", b"patterns", "reasons", b"reasons", "total", b"total", "trend", b"trend"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["patterns", b"patterns", "reasons", b"reasons", "sampled_lists", b"sampled_lists", "sampled_places", b"sampled_places", "total", b"total", "trend", b"trend"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

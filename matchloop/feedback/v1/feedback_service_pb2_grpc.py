@@ -177,7 +177,8 @@ class FeedbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDislikePatterns(self, request, context):
-        """Returns reasons, trend and patterns, of one subject or over all.
+        """Returns reasons, trend and patterns, of one subject or over all. The order in which
+        dislikes and lists arrived changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

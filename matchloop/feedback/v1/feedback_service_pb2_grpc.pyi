@@ -65,7 +65,9 @@ class FeedbackServiceStub:
     ListDislikes: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.ListDislikesRequest, _feedback_service_pb2.ListDislikesResponse]
     """Lists dislikes, latest arrival first."""
     GetDislikePatterns: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.GetDislikePatternsRequest, _feedback_service_pb2.GetDislikePatternsResponse]
-    """Returns reasons, trend and patterns, of one subject or over all."""
+    """Returns reasons, trend and patterns, of one subject or over all. The order in which
+    dislikes and lists arrived changes nothing.
+    """
     GetFeedbackMetrics: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.GetFeedbackMetricsRequest, _feedback_service_pb2.GetFeedbackMetricsResponse]
     """Returns the improvement metrics of a use case."""
     GetRetrainingStatus: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.GetRetrainingStatusRequest, _feedback_service_pb2.GetRetrainingStatusResponse]
@@ -121,7 +123,9 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     ListDislikes: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.ListDislikesRequest, _feedback_service_pb2.ListDislikesResponse]  # type: ignore[assignment]
     """Lists dislikes, latest arrival first."""
     GetDislikePatterns: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.GetDislikePatternsRequest, _feedback_service_pb2.GetDislikePatternsResponse]  # type: ignore[assignment]
-    """Returns reasons, trend and patterns, of one subject or over all."""
+    """Returns reasons, trend and patterns, of one subject or over all. The order in which
+    dislikes and lists arrived changes nothing.
+    """
     GetFeedbackMetrics: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.GetFeedbackMetricsRequest, _feedback_service_pb2.GetFeedbackMetricsResponse]  # type: ignore[assignment]
     """Returns the improvement metrics of a use case."""
     GetRetrainingStatus: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.GetRetrainingStatusRequest, _feedback_service_pb2.GetRetrainingStatusResponse]  # type: ignore[assignment]
@@ -222,7 +226,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_service_pb2.GetDislikePatternsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_service_pb2.GetDislikePatternsResponse, _abc.Awaitable[_feedback_service_pb2.GetDislikePatternsResponse]]:
-        """Returns reasons, trend and patterns, of one subject or over all."""
+        """Returns reasons, trend and patterns, of one subject or over all. The order in which
+        dislikes and lists arrived changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def GetFeedbackMetrics(

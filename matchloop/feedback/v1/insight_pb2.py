@@ -26,23 +26,25 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from matchloop.feedback.v1 import dislike_pb2 as matchloop_dot_feedback_dot_v1_dot_dislike__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#matchloop/feedback/v1/insight.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#matchloop/feedback/v1/dislike.proto\";\n\x0bReasonCount\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\r\n\x05share\x18\x03 \x01(\x01\"m\n\x0eWeeklyDislikes\x12.\n\nweek_start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x1c\n\x14mean_predicted_score\x18\x03 \x01(\x01\"6\n\tNamedRate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x0c\n\x04rate\x18\x03 \x01(\x01\"\xb3\x03\n\x0f\x46\x65\x65\x64\x62\x61\x63kMetrics\x12\x11\n\tnegatives\x18\x01 \x01(\x03\x12\x18\n\x10unused_negatives\x18\x02 \x01(\x03\x12\x1d\n\x15mean_prediction_error\x18\x03 \x01(\x01\x12\x1c\n\x14min_prediction_error\x18\x04 \x01(\x01\x12\x1c\n\x14max_prediction_error\x18\x05 \x01(\x01\x12\x1c\n\x14mean_predicted_score\x18\x06 \x01(\x01\x12\x35\n\x06weekly\x18\x07 \x03(\x0b\x32%.matchloop.feedback.v1.WeeklyDislikes\x12\x42\n\x18\x64islike_rate_by_category\x18\x08 \x03(\x0b\x32 .matchloop.feedback.v1.NamedRate\x12\x17\n\x0fmean_adjustment\x18\t \x01(\x01\x12%\n\x1dmean_days_between_retrainings\x18\n \x01(\x01\x12?\n\x15repeat_rate_by_reason\x18\x0b \x03(\x0b\x32 .matchloop.feedback.v1.NamedRate\"\xe6\x02\n\x10RetrainingStatus\x12\x0b\n\x03\x64ue\x18\x01 \x01(\x08\x12\x36\n\x06\x63\x61uses\x18\x02 \x03(\x0e\x32&.matchloop.feedback.v1.RetrainingCause\x12\x18\n\x10unused_negatives\x18\x03 \x01(\x03\x12\x1e\n\x16unused_negatives_bound\x18\x04 \x01(\x03\x12\x1d\n\x15mean_prediction_error\x18\x05 \x01(\x01\x12#\n\x1bmean_prediction_error_bound\x18\x06 \x01(\x01\x12\x42\n\x13persistent_patterns\x18\x07 \x03(\x0b\x32%.matchloop.feedback.v1.DislikePattern\x12\x35\n\x11last_retrain_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clast_release\x18\t \x01(\t*\x8d\x01\n\x0fRetrainingCause\x12 \n\x1cRETRAINING_CAUSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRETRAINING_CAUSE_NEGATIVES\x10\x01\x12\x1a\n\x16RETRAINING_CAUSE_ERROR\x10\x02\x12\x1c\n\x18RETRAINING_CAUSE_PATTERN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#matchloop/feedback/v1/insight.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#matchloop/feedback/v1/dislike.proto\";\n\x0bReasonCount\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\r\n\x05share\x18\x03 \x01(\x01\"}\n\x0eWeeklyDislikes\x12.\n\nweek_start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x1c\n\x14mean_predicted_score\x18\x03 \x01(\x01\x12\x0e\n\x06scored\x18\x04 \x01(\x03\"B\n\tNamedRate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x0c\n\x04rate\x18\x03 \x01(\x01\x12\n\n\x02of\x18\x04 \x01(\x03\"q\n\nRetraining\x12\x0f\n\x07release\x18\x01 \x01(\t\x12\x13\n\x0bto_sequence\x18\x02 \x01(\x03\x12\x0e\n\x06marked\x18\x03 \x01(\x03\x12-\n\tmark_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x03\n\x0f\x46\x65\x65\x64\x62\x61\x63kMetrics\x12\x11\n\tnegatives\x18\x01 \x01(\x03\x12\x18\n\x10unused_negatives\x18\x02 \x01(\x03\x12\x1d\n\x15mean_prediction_error\x18\x03 \x01(\x01\x12\x1c\n\x14min_prediction_error\x18\x04 \x01(\x01\x12\x1c\n\x14max_prediction_error\x18\x05 \x01(\x01\x12\x1c\n\x14mean_predicted_score\x18\x06 \x01(\x01\x12\x35\n\x06weekly\x18\x07 \x03(\x0b\x32%.matchloop.feedback.v1.WeeklyDislikes\x12\x42\n\x18\x64islike_rate_by_category\x18\x08 \x03(\x0b\x32 .matchloop.feedback.v1.NamedRate\x12\x17\n\x0fmean_adjustment\x18\t \x01(\x01\x12%\n\x1dmean_days_between_retrainings\x18\n \x01(\x01\x12?\n\x15repeat_rate_by_reason\x18\x0b \x03(\x0b\x32 .matchloop.feedback.v1.NamedRate\x12\x36\n\x0bretrainings\x18\x0c \x03(\x0b\x32!.matchloop.feedback.v1.Retraining\x12\x0e\n\x06scored\x18\r \x01(\x03\"\xa0\x03\n\x10RetrainingStatus\x12\x0b\n\x03\x64ue\x18\x01 \x01(\x08\x12\x36\n\x06\x63\x61uses\x18\x02 \x03(\x0e\x32&.matchloop.feedback.v1.RetrainingCause\x12\x18\n\x10unused_negatives\x18\x03 \x01(\x03\x12\x1e\n\x16unused_negatives_bound\x18\x04 \x01(\x03\x12\x1d\n\x15mean_prediction_error\x18\x05 \x01(\x01\x12#\n\x1bmean_prediction_error_bound\x18\x06 \x01(\x01\x12\x42\n\x13persistent_patterns\x18\x07 \x03(\x0b\x32%.matchloop.feedback.v1.DislikePattern\x12\x35\n\x11last_retrain_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clast_release\x18\t \x01(\t\x12\x18\n\x10scored_negatives\x18\n \x01(\x03\x12\x1e\n\x16scored_negatives_bound\x18\x0b \x01(\x03*\x8d\x01\n\x0fRetrainingCause\x12 \n\x1cRETRAINING_CAUSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRETRAINING_CAUSE_NEGATIVES\x10\x01\x12\x1a\n\x16RETRAINING_CAUSE_ERROR\x10\x02\x12\x1c\n\x18RETRAINING_CAUSE_PATTERN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.feedback.v1.insight_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RETRAININGCAUSE']._serialized_start=1160
-  _globals['_RETRAININGCAUSE']._serialized_end=1301
+  _globals['_RETRAININGCAUSE']._serialized_start=1433
+  _globals['_RETRAININGCAUSE']._serialized_end=1574
   _globals['_REASONCOUNT']._serialized_start=132
   _globals['_REASONCOUNT']._serialized_end=191
   _globals['_WEEKLYDISLIKES']._serialized_start=193
-  _globals['_WEEKLYDISLIKES']._serialized_end=302
-  _globals['_NAMEDRATE']._serialized_start=304
-  _globals['_NAMEDRATE']._serialized_end=358
-  _globals['_FEEDBACKMETRICS']._serialized_start=361
-  _globals['_FEEDBACKMETRICS']._serialized_end=796
-  _globals['_RETRAININGSTATUS']._serialized_start=799
-  _globals['_RETRAININGSTATUS']._serialized_end=1157
+  _globals['_WEEKLYDISLIKES']._serialized_end=318
+  _globals['_NAMEDRATE']._serialized_start=320
+  _globals['_NAMEDRATE']._serialized_end=386
+  _globals['_RETRAINING']._serialized_start=388
+  _globals['_RETRAINING']._serialized_end=501
+  _globals['_FEEDBACKMETRICS']._serialized_start=504
+  _globals['_FEEDBACKMETRICS']._serialized_end=1011
+  _globals['_RETRAININGSTATUS']._serialized_start=1014
+  _globals['_RETRAININGSTATUS']._serialized_end=1430
 # @@protoc_insertion_point(module_scope)

@@ -77,15 +77,19 @@ Global___ReasonCount: _TypeAlias = ReasonCount  # noqa: Y015
 
 @_typing.final
 class WeeklyDislikes(_message.Message):
-    """Dislikes of one week."""
+    """Dislikes of one week, which starts on Monday, 00:00 UTC."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WEEK_START_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     MEAN_PREDICTED_SCORE_FIELD_NUMBER: _builtins.int
+    SCORED_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     mean_predicted_score: _builtins.float
+    """Over the dislikes that have a predicted score; 0 when none has."""
+    scored: _builtins.int
+    """How many have one."""
     @_builtins.property
     def week_start(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -94,10 +98,11 @@ class WeeklyDislikes(_message.Message):
         week_start: _timestamp_pb2.Timestamp | None = ...,
         count: _builtins.int = ...,
         mean_predicted_score: _builtins.float = ...,
+        scored: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["week_start", b"week_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "mean_predicted_score", b"mean_predicted_score", "week_start", b"week_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "mean_predicted_score", b"mean_predicted_score", "scored", b"scored", "week_start", b"week_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,27 +117,69 @@ class NamedRate(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """`feature=value`, or a reason."""
     count: _builtins.int
     rate: _builtins.float
+    """`count` over `of`."""
+    of: _builtins.int
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         count: _builtins.int = ...,
         rate: _builtins.float = ...,
+        of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "name", b"name", "rate", b"rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "name", b"name", "of", b"of", "rate", b"rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NamedRate: _TypeAlias = NamedRate  # noqa: Y015
 
 @_typing.final
+class Retraining(_message.Message):
+    """The impact record of one training run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    TO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    MARKED_FIELD_NUMBER: _builtins.int
+    MARK_TIME_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    to_sequence: _builtins.int
+    """The snapshot's watermark: dislikes up to it were used."""
+    marked: _builtins.int
+    """Negatives that no training had used before; 0 is a retraining too."""
+    @_builtins.property
+    def mark_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        to_sequence: _builtins.int = ...,
+        marked: _builtins.int = ...,
+        mark_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mark_time", b"mark_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mark_time", b"mark_time", "marked", b"marked", "release", b"release", "to_sequence", b"to_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retraining: _TypeAlias = Retraining  # noqa: Y015
+
+@_typing.final
 class FeedbackMetrics(_message.Message):
-    """How well the loop learns from what was rejected (section "reinforcement")."""
+    """How well the loop learns from what was rejected (section "reinforcement").
+
+    A negative is a dislike made by RecordDislike. What is said to be of the window counts the
+    last 12 weeks, the running one included.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -147,20 +194,52 @@ class FeedbackMetrics(_message.Message):
     MEAN_ADJUSTMENT_FIELD_NUMBER: _builtins.int
     MEAN_DAYS_BETWEEN_RETRAININGS_FIELD_NUMBER: _builtins.int
     REPEAT_RATE_BY_REASON_FIELD_NUMBER: _builtins.int
+    RETRAININGS_FIELD_NUMBER: _builtins.int
+    SCORED_FIELD_NUMBER: _builtins.int
     negatives: _builtins.int
+    """All on record."""
     unused_negatives: _builtins.int
+    """Those no training has used."""
     mean_prediction_error: _builtins.float
+    """Of all on record that have one (`scored`); 0 when none has. The error is the predicted
+    score minus the target, which is 0.
+    """
     min_prediction_error: _builtins.float
     max_prediction_error: _builtins.float
     mean_predicted_score: _builtins.float
+    """The mean of what was predicted for them."""
     mean_adjustment: _builtins.float
+    """Factor before minus factor after, the mean over all weight changes that the window's
+    dislikes made when they arrived (the latest 1000 dislikes); 0 when they made none.
+    """
     mean_days_between_retrainings: _builtins.float
+    """Between one and the next of `retrainings`; 0 for fewer than two."""
+    scored: _builtins.int
+    """Negatives that have a prediction error."""
     @_builtins.property
-    def weekly(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeeklyDislikes]: ...
+    def weekly(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeeklyDislikes]:
+        """Every week of the window, the latest last; a week without dislikes has count 0."""
+
     @_builtins.property
-    def dislike_rate_by_category(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedRate]: ...
+    def dislike_rate_by_category(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedRate]:
+        """By value of the category (the use case's first diversity field, else the first item
+        field it matches): of the first 10 places on the latest 4 lists of each day of the window
+        whose item has the value, those disliked from that very list. The most disliked first, then by
+        name; at most 50.
+        """
+
     @_builtins.property
-    def repeat_rate_by_reason(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedRate]: ...
+    def repeat_rate_by_reason(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedRate]:
+        """By reason: the share of the window's dislikes (the latest 1000) that repeat one, by
+        name. A dislike repeats when its subject gave the same reason for another item at most
+        28 days before, and both changed the weight of a common feature value; for a reason that
+        changes no weight, any other item will do.
+        """
+
+    @_builtins.property
+    def retrainings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Retraining]:
+        """The latest 20, the latest first."""
+
     def __init__(
         self,
         *,
@@ -175,10 +254,12 @@ class FeedbackMetrics(_message.Message):
         mean_adjustment: _builtins.float = ...,
         mean_days_between_retrainings: _builtins.float = ...,
         repeat_rate_by_reason: _abc.Iterable[Global___NamedRate] | None = ...,
+        retrainings: _abc.Iterable[Global___Retraining] | None = ...,
+        scored: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dislike_rate_by_category", b"dislike_rate_by_category", "max_prediction_error", b"max_prediction_error", "mean_adjustment", b"mean_adjustment", "mean_days_between_retrainings", b"mean_days_between_retrainings", "mean_predicted_score", b"mean_predicted_score", "mean_prediction_error", b"mean_prediction_error", "min_prediction_error", b"min_prediction_error", "negatives", b"negatives", "repeat_rate_by_reason", b"repeat_rate_by_reason", "unused_negatives", b"unused_negatives", "weekly", b"weekly"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dislike_rate_by_category", b"dislike_rate_by_category", "max_prediction_error", b"max_prediction_error", "mean_adjustment", b"mean_adjustment", "mean_days_between_retrainings", b"mean_days_between_retrainings", "mean_predicted_score", b"mean_predicted_score", "mean_prediction_error", b"mean_prediction_error", "min_prediction_error", b"min_prediction_error", "negatives", b"negatives", "repeat_rate_by_reason", b"repeat_rate_by_reason", "retrainings", b"retrainings", "scored", b"scored", "unused_negatives", b"unused_negatives", "weekly", b"weekly"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,16 +280,27 @@ class RetrainingStatus(_message.Message):
     PERSISTENT_PATTERNS_FIELD_NUMBER: _builtins.int
     LAST_RETRAIN_TIME_FIELD_NUMBER: _builtins.int
     LAST_RELEASE_FIELD_NUMBER: _builtins.int
+    SCORED_NEGATIVES_FIELD_NUMBER: _builtins.int
+    SCORED_NEGATIVES_BOUND_FIELD_NUMBER: _builtins.int
     due: _builtins.bool
     unused_negatives: _builtins.int
     unused_negatives_bound: _builtins.int
     mean_prediction_error: _builtins.float
     mean_prediction_error_bound: _builtins.float
     last_release: _builtins.str
+    scored_negatives: _builtins.int
+    """Unused negatives that have a prediction error, and how many of them the mean needs to
+    make a retraining due.
+    """
+    scored_negatives_bound: _builtins.int
     @_builtins.property
     def causes(self) -> _containers.RepeatedScalarFieldContainer[Global___RetrainingCause.ValueType]: ...
     @_builtins.property
-    def persistent_patterns(self) -> _containers.RepeatedCompositeFieldContainer[_dislike_pb2.DislikePattern]: ...
+    def persistent_patterns(self) -> _containers.RepeatedCompositeFieldContainer[_dislike_pb2.DislikePattern]:
+        """Patterns among the unused negatives alone, over all subjects, that held by themselves in
+        at least two separate weeks: a training that uses their dislikes ends them.
+        """
+
     @_builtins.property
     def last_retrain_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -223,10 +315,12 @@ class RetrainingStatus(_message.Message):
         persistent_patterns: _abc.Iterable[_dislike_pb2.DislikePattern] | None = ...,
         last_retrain_time: _timestamp_pb2.Timestamp | None = ...,
         last_release: _builtins.str = ...,
+        scored_negatives: _builtins.int = ...,
+        scored_negatives_bound: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_retrain_time", b"last_retrain_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "due", b"due", "last_release", b"last_release", "last_retrain_time", b"last_retrain_time", "mean_prediction_error", b"mean_prediction_error", "mean_prediction_error_bound", b"mean_prediction_error_bound", "persistent_patterns", b"persistent_patterns", "unused_negatives", b"unused_negatives", "unused_negatives_bound", b"unused_negatives_bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "due", b"due", "last_release", b"last_release", "last_retrain_time", b"last_retrain_time", "mean_prediction_error", b"mean_prediction_error", "mean_prediction_error_bound", b"mean_prediction_error_bound", "persistent_patterns", b"persistent_patterns", "scored_negatives", b"scored_negatives", "scored_negatives_bound", b"scored_negatives_bound", "unused_negatives", b"unused_negatives", "unused_negatives_bound", b"unused_negatives_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,7 @@ PARTS: tuple[str, ...] = (
     "retention",
     "embeddings",
     "erasure",
+    "insight",
 )
 """In this order up, in reverse order down. The hot functions come last: they use what the parts make."""
 
