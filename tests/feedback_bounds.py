@@ -235,6 +235,7 @@ def features() -> dict[str, Bound]:
         ),
         "entities.features.value.embedding": embedding,
         "entities.features.value.embedding.values": embedding,
+        "entities.features.value.embedding.embedder": Bound(("", "of-the-client")),
     }
 
 

@@ -68,6 +68,7 @@ BY_METHOD: dict[str, dict[str, Bound]] = {
         ),
         "from_change_sequence": whole(),
         "include_inactive": ANY,
+        "erased_only": ANY,
         **pages(2000),
     },
     "ListItemStats": {
