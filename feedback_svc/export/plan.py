@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +74,34 @@ def readings(files: Mapping[str, FileEntry], stale: Set[str], *, part_rows: int)
             rows = entry.rows
         found.append(own)
     return found
+
+
+def cut(blocks: Iterable[pa.Table], part_rows: int) -> Iterator[tuple[bool, pa.Table]]:
+    """Cut a table into parts of `part_rows` rows, or as many more as share the last one's sequence.
+
+    Parameters
+    ----------
+    blocks
+        By column `sequence`.
+
+    Returns
+    -------
+    Iterator
+        Pieces in order, none empty, and whether each begins a part.
+    """
+    rows, last = part_rows, -1
+    for block in blocks:
+        sequences = block["sequence"].to_numpy()
+        at = 0
+        while at < len(sequences):
+            begins = False
+            if rows >= part_rows:
+                end = int(np.searchsorted(sequences, last, side="right"))
+                if end <= at:
+                    begins, rows = True, 0
+                    end = min(len(sequences), at + part_rows)
+            else:
+                end = min(len(sequences), at + part_rows - rows)
+            yield begins, block.slice(at, end - at)
+            rows += end - at
+            last, at = int(sequences[end - 1]), end

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feedback_svc.export.plan import Reading, amended, readings
+from feedback_svc.export.plan import Reading, amended, cut, readings
 from feedback_svc.export.progress import PROGRESS_FILE, Found, Progress, found, nothing
 from feedback_svc.export.record import SEQUENCES_OF_A_CHANGE, Moment, Record
 from matchloop.errors import Conflict, Reason, Unavailable
@@ -113,13 +113,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _pieces(blocks: Iterator[pa.Table], *, at_most: int) -> Iterator[pa.Table]:
-    """Cut blocks into pieces of at most so many rows, none empty."""
-    for block in blocks:
-        for start in range(0, block.num_rows, at_most):
-            yield block.slice(start, at_most)
-
-
 @dataclass(slots=True)
 class _Export:
     record: Record
@@ -186,23 +179,25 @@ class _Export:
                 self.progress.note(self.out)
 
     def _onwards(self, table: TableName) -> None:
-        """Read what is new, and go on in another file where one is full; rows of a sequence stay together."""
-        first = self.progress.covered[table] + 1
-        blocks = _pieces(
-            self.record.range(table, first, self.moment.watermark), at_most=self.part_rows[table]
-        )
-        block = next(blocks, None)
-        while block is not None:
-            with self._writing(table) as file:
-                while block is not None and not self._full(table, file, block):
-                    self._append(table, file, block)
-                    block = next(blocks, None)
-                self.progress.covered[table] = file.last_sequence or 0
+        """Read what is new, in as many parts as it takes."""
+        watermark = self.moment.watermark
+        blocks = self.record.range(table, self.progress.covered[table] + 1, watermark)
+        file: FileWriter | None = None
+        try:
+            for begins, piece in cut(blocks, self.part_rows[table]):
+                if begins and file is not None:
+                    self.progress.covered[table] = file.last_sequence or 0
+                    self._finish(file)
+                    file = None
+                file = file or FileWriter(self.out, table, as_of=watermark)
+                self._append(table, file, piece)
+            self.progress.covered[table] = watermark
+            if file is not None:
                 self._finish(file)
-        self.progress.covered[table] = self.moment.watermark
-
-    def _full(self, table: TableName, file: FileWriter, block: pa.Table) -> bool:
-        return file.rows >= self.part_rows[table] and block["sequence"][0].as_py() != file.last_sequence
+        except BaseException:
+            if file is not None:
+                file.abandon()
+            raise
 
     def _small(self, table: TableName) -> None:
         files = self._files(table)
