@@ -93,7 +93,7 @@ def test_every_type_of_feature_travels(store: PostgresStore, database_url: str, 
         "text": Text("ünï \\ \n"),
         "empty": Text(""),
     }
-    entities = [startup(f"{number:03d}", **features) for number in range(50)] + [startup("x")]
+    entities = [replace(startup(f"{number:03d}"), features=features) for number in range(50)] + [startup("x")]
     store.upsert_entities(entities, now=NOW)
     store.deactivate_entities([entities[-1].key], now=NOW)
     export(database_url, tmp_path, now=NOW)
@@ -115,7 +115,7 @@ def test_the_same_watermark_is_not_written_again(
     third = export(database_url, tmp_path, now=NOW + timedelta(days=1))
     assert third.written
     assert third.watermark > first.watermark
-    assert read_snapshot(tmp_path).manifest.counts["entities"] == 2
+    assert read_snapshot(tmp_path).manifest.counts[TableName.ENTITIES] == 2
 
 
 def test_the_ledger_and_tombstones_are_in_it(store: PostgresStore, database_url: str, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_the_snapshot_before_it(
     assert "Traceback" not in ended.stderr
     assert read_snapshot(tmp_path).manifest == before
     assert not list(tmp_path.glob("*.parquet.unfinished"))
-    assert export(database_url, tmp_path, now=NOW).manifest.counts["entities"] == 201
+    assert export(database_url, tmp_path, now=NOW).manifest.counts[TableName.ENTITIES] == 201
 
 
 def test_a_folder_that_cannot_be_one_is_told(database_url: str, tmp_path: Path) -> None:
@@ -211,4 +211,4 @@ def test_two_exports_do_not_mix(store: PostgresStore, database_url: str, tmp_pat
             export(database_url, tmp_path, now=NOW)
 
     export(database_url, tmp_path, now=NOW, advance=another)
-    assert read_snapshot(tmp_path).manifest.counts["entities"] == 1
+    assert read_snapshot(tmp_path).manifest.counts[TableName.ENTITIES] == 1

@@ -2,84 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from feedback_svc.export import Exported, export
+from feedback_svc.export import Exported
 from feedback_svc.migrate import continue_sequences
-from feedback_svc.store.postgres import PostgresStore
-from feedback_svc.store.postgres.database import Database
 from matchloop.errors import InvalidInput
 from matchloop.snapshot import SnapshotManifest, TableName, read_snapshot
 from tests.contract.test_feedback_store import dislike
-from tests.feedback_worlds import NOW, USE_CASE, event, facts, shown, startup
+from tests.export_world import ERASE, INTERACTIONS, SESSIONS, World, world
+from tests.feedback_worlds import NOW, USE_CASE, shown, startup
 
 pytestmark = pytest.mark.processes
 
-PARTS = {TableName.INTERACTIONS: 10, TableName.SESSIONS: 4}
-INTERACTIONS, SESSIONS = TableName.INTERACTIONS, TableName.SESSIONS
-
-
-class World:
-    """A store with 40 interactions, 10 of them waiting for their sessions, and its exports."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.out, self._folder = url, folder / "out", folder
-        self.store = PostgresStore(Database(url, pool_size=2))
-        self._full = 0
-        self.interact(*range(30))
-        self.interact(*range(30, 40), session=True)
-        self.show(*range(10))
-        self.store.upsert_entities([startup("i"), startup("j")], now=NOW)
-
-    def interact(self, *numbers: int, session: bool = False) -> None:
-        """Record one interaction a call: each has a transaction of its own."""
-        for number in numbers:
-            own = event(str(number), session_id=f"late-{number}" if session else "")
-            self.store.record_interactions([own], facts([own]), now=NOW)
-
-    def show(self, *numbers: int, id_: str = "list") -> None:
-        """Record lists in one call: they share a sequence."""
-        self.store.record_sessions([shown(f"{id_}-{number}") for number in numbers], now=NOW)
-
-    def run(self, statement: str) -> None:
-        """Run SQL, committed."""
-        with self.store._database.engine.connect() as connection:
-            connection.exec_driver_sql(statement)
-
-    def export(self, **options: Any) -> Exported:
-        """Export in small parts into `out`, unless the options say where."""
-        out = options.pop("out", self.out)
-        return export(self.url, out, now=NOW, part_rows=PARTS, **options)
-
-    def check(self, exported: Exported) -> None:
-        """Compare `out`, row for row, with a full export."""
-        self._full += 1
-        other = self._folder / f"full-{self._full}"
-        full = export(self.url, other, now=NOW)
-        mine, whole = read_snapshot(self.out), read_snapshot(other)
-        assert exported.manifest == mine.manifest
-        assert (mine.manifest.watermark, mine.manifest.counts) == (full.watermark, full.manifest.counts)
-        for name in TableName:
-            assert mine.table(name).equals(whole.table(name)), name
-        assert mine.manifest.first_event_time == whole.manifest.first_event_time
-        assert mine.manifest.last_event_time == whole.manifest.last_event_time
-        files = {path.name for path in self.out.glob("*.parquet*")}
-        assert files == set(mine.manifest.files)
-
-
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    world = World(database_url, tmp_path)
-    yield world
-    world.store.close()
+__all__ = ["world"]
 
 
 def files(exported: Exported, table: TableName = INTERACTIONS) -> list[str]:
@@ -135,15 +74,6 @@ def test_marks_and_late_scores_of_dislikes_move_the_watermark(world: World) -> N
     assert again.rows_read == {TableName.DISLIKES: 1}
 
 
-ERASE = """
-WITH gone AS (DELETE FROM interactions WHERE interaction_id IN ('3', '4') RETURNING sequence),
-changed AS (UPDATE sessions SET item_ids = '{i}', scores = '{0.9}', methods = '{als}',
-    feature_values = '{0, 0.25}' WHERE session_id = 'list-3' RETURNING sequence),
-buried AS (INSERT INTO tombstones SELECT 'startup', 'ff', now(), change_now() RETURNING 1),
-dead AS (DELETE FROM entities WHERE id = 'j')
-SELECT amend('interactions', (SELECT array_agg(sequence) FROM gone)),
-    amend('sessions', (SELECT array_agg(sequence) FROM changed)), (SELECT count(*) FROM buried)
-"""
 RETAIN = """
 WITH gone AS (DELETE FROM interactions WHERE sequence < (SELECT sequence FROM interactions
         WHERE interaction_id = '15') RETURNING sequence),
@@ -266,57 +196,3 @@ def test_who_reads_meanwhile_sees_the_snapshot_before(world: World) -> None:
     world.check(exported)
     assert len(seen) > 3
     assert all(manifest == before for manifest in seen)
-
-
-HANGING = """
-import sys, time
-from datetime import datetime, UTC
-from pathlib import Path
-from feedback_svc.export import export
-from matchloop.snapshot import TableName
-told = []
-def advance(table, rows):
-    told.append(table)
-    if len(told) == int(sys.argv[3]):
-        print("here", flush=True)
-        time.sleep(60)
-export(sys.argv[1], Path(sys.argv[2]), now=datetime.now(UTC), advance=advance,
-    part_rows={TableName.INTERACTIONS: 10, TableName.SESSIONS: 4})
-"""
-
-
-def killed_after(world: World, blocks: int) -> None:
-    """Start an export in a process of its own and kill it when it has read so many blocks."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HANGING, world.url, str(world.out), str(blocks)],
-        stdout=subprocess.PIPE,
-        env=os.environ,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "here\n"
-    process.kill()
-    process.wait(10)
-    process.stdout.close()
-
-
-@pytest.mark.parametrize(("blocks", "kept"), [(1, 0), (3, 20), (6, 40)])
-def test_a_killed_export_goes_on_where_it_was(world: World, blocks: int, kept: int) -> None:
-    killed_after(world, blocks)
-    world.interact(90)
-    exported = world.export()
-    world.check(exported)
-    assert exported.rows_kept(INTERACTIONS) == kept
-
-
-def test_a_killed_continuation_leaves_the_snapshot_and_goes_on(world: World) -> None:
-    before = world.export().manifest
-    world.run(ERASE)
-    world.interact(*range(90, 105))
-    killed_after(world, 2)
-    assert read_snapshot(world.out).manifest == before
-    world.store.record_sessions([shown("late-30")], now=NOW)
-    exported = world.export()
-    world.check(exported)
-    # Of 15 new ones and the part of 8 that lost 2, the export that was killed had the part.
-    assert exported.rows_read[INTERACTIONS] == 15 + 10
