@@ -89,7 +89,7 @@ SELECT e.kind, e.id, f.key AS name, CASE f.value ->> 0 WHEN 'c' THEN 'categorica
         WHEN f.value ->> 0 = 'm' THEN ARRAY(SELECT jsonb_array_elements_text(f.value -> 1)) END AS values,
     CASE WHEN f.value ->> 0 = 'n' THEN (f.value ->> 1)::float8 END AS number,
     CASE WHEN f.value ->> 0 = 'e' THEN decode(f.value ->> 1, 'base64') END AS vector
-FROM entities e CROSS JOIN LATERAL jsonb_each(e.features) AS f (key, value)
+FROM entities e CROSS JOIN LATERAL jsonb_each(e.features || coalesce(e.derived, '{{}}')) AS f (key, value)
 ORDER BY e.kind, e.id, f.key COLLATE "C"
 """,
     TableName.DISLIKES: """
