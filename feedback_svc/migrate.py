@@ -54,6 +54,8 @@ def migrate(url: str, *, revision: str = "head") -> None:
 def continue_sequences(url: str) -> int:
     """Lift change sequences over all that are stored: to be run once after a restore, before serving.
 
+    The record's history is a new one from here: no export continues a snapshot of the old one.
+
     Returns
     -------
     int
@@ -65,10 +67,12 @@ def continue_sequences(url: str) -> int:
             (SELECT max(change_sequence) FROM entities), (SELECT max(change_sequence) FROM item_stats),
             (SELECT max(change_sequence) FROM tombstones),
             (SELECT max(sequence) >> 9 FROM interactions), (SELECT max(sequence) >> 9 FROM sessions),
-            (SELECT max(sequence) >> 9 FROM matches), 0)
+            (SELECT max(sequence) >> 9 FROM matches), (SELECT max(change_sequence) FROM tombstones),
+            (SELECT max(change_sequence) FROM amendments), 0)
     """
     try:
         with engine.begin() as connection:
+            connection.execute(text("UPDATE record_history SET history = gen_random_uuid()"))
             return int(
                 connection.execute(
                     text(

@@ -95,9 +95,10 @@ COLUMNS: Mapping[TableName, tuple[str, ...]] = {
 
 def _rows(snapshot: Snapshot, table: TableName) -> Iterator[tuple[Any, ...]]:
     columns = COLUMNS[table]
-    file = pq.ParquetFile(snapshot.path(table))
-    for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=list(columns)):
-        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    for path in snapshot.paths(table):
+        file = pq.ParquetFile(path)
+        for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=list(columns)):
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
 def _named(

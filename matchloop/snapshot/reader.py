@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from matchloop.errors import InvalidInput, NotFound, Violation
-from matchloop.snapshot.manifest import MANIFEST_FILE, SnapshotManifest, sha256_of
-from matchloop.snapshot.schemas import SCHEMA_VERSION, SCHEMAS, TableName
+from matchloop.snapshot.manifest import MANIFEST_FILE, FileEntry, SnapshotManifest, changed, overlapping
+from matchloop.snapshot.schemas import PARTED, SCHEMA_VERSION, SCHEMAS, TableName
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,13 @@ class Snapshot:
     folder: Path
     manifest: SnapshotManifest
 
-    def path(self, name: TableName) -> Path:
-        """Return the Parquet file of a table."""
-        return self.folder / f"{name}.parquet"
+    def paths(self, name: TableName) -> list[Path]:
+        """Return the Parquet files of a table, at least one; parts by sequence."""
+        return [self.folder / file for file in self.manifest.files_of(name)]
 
     def table(self, name: TableName) -> pa.Table:
-        """Read a whole table, with the columns of `SCHEMAS`."""
-        return pq.read_table(self.path(name), schema=SCHEMAS[name])
+        """Read a whole table, with the columns of `SCHEMAS`; one in parts by sequence."""
+        return pa.concat_tables(pq.read_table(path, schema=SCHEMAS[name]) for path in self.paths(name))
 
 
 def read_snapshot(folder: Path) -> Snapshot:
@@ -40,34 +41,42 @@ def read_snapshot(folder: Path) -> Snapshot:
     InvalidInput
         Naming every file that is missing, changed or has other columns.
     """
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise NotFound(f"{folder}: no {MANIFEST_FILE}, so no finished snapshot")
     try:
-        manifest = SnapshotManifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = SnapshotManifest.read(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{folder}: no {MANIFEST_FILE}, so no finished snapshot") from None
     except ValidationError as error:
-        raise InvalidInput.of([Violation(MANIFEST_FILE, str(error))]) from error
-    problems = [problem for name in TableName for problem in _file_problems(folder, name, manifest)]
+        raise InvalidInput.of([_manifest_problem(folder, error)]) from error
+    problems = []
     if manifest.schema_version != SCHEMA_VERSION:
-        problems.insert(
-            0, Violation(MANIFEST_FILE, f"schema version {manifest.schema_version}, not {SCHEMA_VERSION}")
-        )
+        problems.append(_version_problem(manifest.schema_version))
+    for name in TableName:
+        files = manifest.files_of(name)
+        if not files:
+            problems.append(Violation(f"{name}.parquet", "not in the manifest"))
+        problems += [p for file, entry in files.items() if (p := _file_problem(folder / file, entry))]
+        if name in PARTED and overlapping(files.values()):
+            problems.append(Violation(name, "parts overlap"))
     if problems:
         raise InvalidInput.of(problems)
     return Snapshot(folder, manifest)
 
 
-def _file_problems(folder: Path, name: TableName, manifest: SnapshotManifest) -> list[Violation]:
-    file = f"{name}.parquet"
-    entry = manifest.files.get(file)
-    if entry is None:
-        return [Violation(file, "not in the manifest")]
-    path = folder / file
-    if not path.is_file():
-        return [Violation(file, "missing")]
-    found = sha256_of(path)
-    if found != entry.sha256:
-        return [Violation(file, f"sha256 {found}, not {entry.sha256}")]
-    if not pq.read_schema(path).equals(SCHEMAS[name]):
-        return [Violation(file, "columns differ from the schema")]
-    return []
+def _manifest_problem(folder: Path, error: ValidationError) -> Violation:
+    """Tell another version as such: its fields differ."""
+    try:
+        version = json.loads((folder / MANIFEST_FILE).read_bytes())["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return Violation(MANIFEST_FILE, str(error))
+    return Violation(MANIFEST_FILE, str(error)) if version == SCHEMA_VERSION else _version_problem(version)
+
+
+def _version_problem(version: object) -> Violation:
+    return Violation(MANIFEST_FILE, f"schema version {version}, not {SCHEMA_VERSION}: export it again")
+
+
+def _file_problem(path: Path, entry: FileEntry) -> Violation | None:
+    problem = changed(path, entry)
+    if problem is None and not pq.read_schema(path).equals(SCHEMAS[entry.table]):
+        problem = "columns differ from the schema"
+    return None if problem is None else Violation(path.name, problem)

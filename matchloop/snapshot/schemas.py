@@ -6,20 +6,26 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows when a column changes its name, type or meaning; a reader refuses another version."""
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 
 
 class TableName(StrEnum):
-    """The tables of a snapshot; the file is ``<name>.parquet``."""
+    """The tables of a snapshot; a table is one Parquet file or, when it is one of `PARTED`, several."""
 
     ENTITIES = "entities"
     FEATURES = "features"
     INTERACTIONS = "interactions"
     SESSIONS = "sessions"
     DISLIKES = "dislikes"
+    MATCHES = "matches"
+    TOMBSTONES = "tombstones"
+
+
+PARTED = (TableName.INTERACTIONS, TableName.SESSIONS)
+"""Tables in parts by ranges of their column `sequence`, which never overlap."""
 
 
 class Source(StrEnum):
@@ -27,6 +33,14 @@ class Source(StrEnum):
 
     RECOMMENDATION = "recommendation"
     ORGANIC = "organic"
+
+
+class MatchState(StrEnum):
+    """What two sides want of each other."""
+
+    ONE_SIDED = "one_sided"
+    RECIPROCATED = "reciprocated"
+    CLOSED = "closed"
 
 
 class SessionSource(StrEnum):
@@ -86,10 +100,12 @@ INTERACTIONS = pa.schema(
     ]
 )
 
-# One row a list served; `source` is a SessionSource. The lists run in rank order, rank 1 first, and are
+# One row a list served, by `sequence` (the order of receipt; lists received together share one) and id;
+# `source` is a SessionSource. The lists run in rank order, rank 1 first, and are
 # equally long; `feature_values` is items × names, row by row, empty when no features were logged.
 SESSIONS = pa.schema(
     [
+        _required("sequence", pa.int64()),
         _required("session_id", pa.string()),
         _required("use_case", pa.string()),
         _required("subject_id", pa.string()),
@@ -124,10 +140,38 @@ DISLIKES = pa.schema(
     ]
 )
 
+# One row a pair of which either side wanted or rejected the other; `use_case` is the forward one, `state` a
+# MatchState. The times are each side's first strong positive, and when the match was closed.
+MATCHES = pa.schema(
+    [
+        _required("sequence", pa.int64()),
+        _required("use_case", pa.string()),
+        _required("subject_id", pa.string()),
+        _required("item_id", pa.string()),
+        _required("state", pa.string()),
+        pa.field("subject_time", UTC_TIME),
+        pa.field("item_time", UTC_TIME),
+        pa.field("close_time", UTC_TIME),
+    ]
+)
+
+# One row an erased entity, named by the hex SHA-256 of its kind, a unit separator (U+001F) and its id, in
+# UTF-8: a snapshot made earlier can be searched for it, while this one doesn't say who it was.
+TOMBSTONES = pa.schema(
+    [
+        _required("sequence", pa.int64()),
+        _required("kind", pa.string()),
+        _required("id_hash", pa.string()),
+        _required("erase_time", UTC_TIME),
+    ]
+)
+
 SCHEMAS: dict[TableName, pa.Schema] = {
     TableName.ENTITIES: ENTITIES,
     TableName.FEATURES: FEATURES,
     TableName.INTERACTIONS: INTERACTIONS,
     TableName.SESSIONS: SESSIONS,
     TableName.DISLIKES: DISLIKES,
+    TableName.MATCHES: MATCHES,
+    TableName.TOMBSTONES: TOMBSTONES,
 }

@@ -1,95 +1,135 @@
-"""Write a snapshot table by table, in pieces as small as the caller likes."""
+"""Write the files of a snapshot, in pieces as small as the caller likes; the manifest makes it one."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from matchloop.errors import InvalidInput, Violation
-from matchloop.snapshot.manifest import MANIFEST_FILE, FileEntry, SnapshotManifest, sha256_of, span
+from matchloop.snapshot.manifest import FileEntry, SnapshotManifest, sha256_of
 from matchloop.snapshot.reader import Snapshot, read_snapshot
-from matchloop.snapshot.schemas import SCHEMAS, TableName
+from matchloop.snapshot.schemas import PARTED, SCHEMAS, TableName
 
 TIME_COLUMNS = {
     TableName.INTERACTIONS: "event_time",
     TableName.SESSIONS: "serve_time",
     TableName.DISLIKES: "event_time",
 }
+SEQUENCE = "sequence"
+FEW_VALUES = (
+    *("kind", "active", "name", "type", "use_case", "subject_id", "item_id", "event_type", "source", "rank"),
+    *("method", "release", "arm", "tier", "reranked", "reason", "used_by_release", "state"),
+    *("values.list.element", "item_ids.list.element", "methods.list.element", "feature_names.list.element"),
+)
+"""Columns whose values repeat: the others are not worth a dictionary."""
+GROWING = ("sequence", "event_time", "receive_time", "serve_time", "create_time", "update_time")
+"""Columns that grow from row to row, more or less: differences are smaller."""
+_OURS = re.compile(rf"({'|'.join(TableName)})(-.*)?\.parquet(\.unfinished)?")
 
 
-class SnapshotWriter:
-    """Writes the Parquet files of one snapshot; the manifest comes last and makes it a snapshot.
+class FileWriter:
+    """Writes one Parquet file of a snapshot; its name, with its checksum in it, is known when it is whole.
 
-    Use it as a context manager: leaving with an exception writes no manifest, so what is there can't be
-    taken for a snapshot. An older snapshot's manifest in the folder is removed first.
+    So a file never changes under its name, and snapshots of the same folder, or of others by hard links,
+    share what they have in common.
 
     Parameters
     ----------
     folder
-        Made when missing.
-    watermark
-        The store's highest sequence in the snapshot, 0 or more.
-    created
-        Aware; when the snapshot was taken.
+        Of the snapshot; it exists.
+    as_of
+        The watermark at which the rows are read.
     """
 
-    def __init__(self, folder: Path, *, watermark: int, created: datetime) -> None:
-        self._folder = folder
-        self._watermark = watermark
-        self._created = created
-        self._files: dict[TableName, pq.ParquetWriter] = {}
-        self._rows = dict.fromkeys(TableName, 0)
+    def __init__(self, folder: Path, name: TableName, *, as_of: int) -> None:
+        self._folder, self._name, self._as_of = folder, name, as_of
+        self._path = folder / f"{name}-{os.getpid()}.parquet.unfinished"
+        self._rows = 0
+        self._sequences: list[int] = []
         self._times: list[datetime] = []
+        self._file = pq.ParquetWriter(self._path, SCHEMAS[name], **_encoding(name))
 
-    def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / MANIFEST_FILE).unlink(missing_ok=True)
-        for name, schema in SCHEMAS.items():
-            self._files[name] = pq.ParquetWriter(self._path(name), schema, compression="zstd")
-        return self
+    @property
+    def rows(self) -> int:
+        """How many were appended."""
+        return self._rows
 
-    def append(self, name: TableName, table: pa.Table) -> None:
-        """Add rows to a table; columns may stand in any order, and are cast to the schema.
+    @property
+    def last_sequence(self) -> int | None:
+        """The highest of the rows appended; None without, and for a table that is not in parts."""
+        return max(self._sequences, default=None)
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows; columns may stand in any order, and are cast to the schema.
 
         Raises
         ------
         InvalidInput
             When columns are missing or unknown, a required value is null or a cast loses data.
         """
-        self._files[name].write_table(conform(name, table))
-        self._rows[name] += table.num_rows
-        if name in TIME_COLUMNS and table.num_rows:
-            bounds = pc.min_max(table[TIME_COLUMNS[name]]).as_py()
-            self._times += [bounds["min"], bounds["max"]]
+        self._file.write_table(conform(self._name, table))
+        self._rows += table.num_rows
+        if not table.num_rows:
+            return
+        if self._name in PARTED:
+            self._sequences += pc.min_max(table[SEQUENCE]).as_py().values()
+        if self._name in TIME_COLUMNS:
+            self._times += pc.min_max(table[TIME_COLUMNS[self._name]]).as_py().values()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for file in self._files.values():
-            file.close()
-        if kind is None:
-            first, last = span(self._times)
-            SnapshotManifest(
-                watermark=self._watermark,
-                created=self._created,
-                files={self._path(name).name: self._entry(name) for name in TableName},
-                first_event_time=first,
-                last_event_time=last,
-            ).write(self._folder)
+    def finish(self) -> tuple[str, FileEntry]:
+        """End the file and bring it to disk; return its name and what the manifest says of it."""
+        self._file.close()
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        entry = FileEntry(
+            table=self._name,
+            sha256=sha256_of(self._path),
+            bytes=self._path.stat().st_size,
+            rows=self._rows,
+            as_of=self._as_of,
+            first_sequence=min(self._sequences, default=None),
+            last_sequence=max(self._sequences, default=None),
+            first_time=min(self._times, default=None),
+            last_time=max(self._times, default=None),
+        )
+        place = f"-{entry.first_sequence or 0:020d}" if self._name in PARTED else ""
+        name = f"{self._name}{place}-{entry.sha256[:16]}.parquet"
+        self._path.replace(self._folder / name)
+        return name, entry
 
-    def _path(self, name: TableName) -> Path:
-        return self._folder / f"{name}.parquet"
+    def abandon(self) -> None:
+        """Remove what was written, as far as the disk lets us."""
+        with suppress(OSError):  # the disk is full, or gone: it is being told already
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
-    def _entry(self, name: TableName) -> FileEntry:
-        path = self._path(name)
-        return FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size, rows=self._rows[name])
+
+def _encoding(name: TableName) -> dict[str, Any]:
+    schema = SCHEMAS[name]
+    leaves = [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in schema]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": [leaf for leaf in leaves if leaf in FEW_VALUES],
+        "column_encoding": {leaf: "DELTA_BINARY_PACKED" for leaf in leaves if leaf in GROWING},
+    }
+
+
+def publish(folder: Path, manifest: SnapshotManifest) -> None:
+    """Make the files a snapshot: write the manifest in one step, then remove files of snapshots before it."""
+    manifest.write(folder)
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name) and path.name not in manifest.files:
+            path.unlink(missing_ok=True)
 
 
 def conform(name: TableName, table: pa.Table) -> pa.Table:
@@ -132,7 +172,7 @@ def conform(name: TableName, table: pa.Table) -> pa.Table:
 def write_snapshot(
     folder: Path, tables: Mapping[TableName, pa.Table], *, watermark: int, created: datetime
 ) -> Snapshot:
-    """Write a snapshot that is in memory; a table left out is empty.
+    """Write a snapshot that is in memory, a file a table; a table left out is empty.
 
     Returns
     -------
@@ -142,9 +182,19 @@ def write_snapshot(
     Raises
     ------
     InvalidInput
-        When a table does not fit its schema.
+        When a table does not fit its schema; a snapshot that was in the folder is left as it was.
     """
-    with SnapshotWriter(folder, watermark=watermark, created=created) as writer:
-        for name, table in tables.items():
-            writer.append(name, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, FileEntry] = {}
+    for name in TableName:
+        file = FileWriter(folder, name, as_of=watermark)
+        try:
+            if name in tables:
+                file.append(tables[name])
+            written, entry = file.finish()
+        except BaseException:
+            file.abandon()
+            raise
+        files[written] = entry
+    publish(folder, SnapshotManifest.of(files, watermark=watermark, created=created))
     return read_snapshot(folder)

@@ -47,12 +47,14 @@ class Trainer:
         dataset = config.dataset.model_copy(update={"attribution_minutes": 0.0})
         self._config: TrainingConfig = config.model_copy(update={"name": "demo", "dataset": dataset})
         self._snapshots = 0
+        self._latest: Path | None = None
 
     def snapshot(self) -> Path:
-        """Export the record as it is now."""
+        """Export the record as it is now; what did not change is that of the snapshot before."""
         self._snapshots += 1
         folder = self._stack.folder / "snapshots" / f"{self._snapshots:03d}"
-        export(self._stack.database_url, folder, now=datetime.now(UTC))
+        export(self._stack.database_url, folder, now=datetime.now(UTC), base=self._latest)
+        self._latest = folder
         return folder
 
     def retrain(self, use_case: str, snapshot: Path) -> Retrained:

@@ -12,10 +12,12 @@ from matchloop.entities import Categorical, Embedding, Entity, EntityId, EntityK
 from matchloop.errors import InvalidInput, NotFound
 from matchloop.snapshot import (
     INTERACTIONS,
-    SnapshotWriter,
+    FileWriter,
+    SnapshotManifest,
     TableName,
     entities_of,
     entity_tables,
+    publish,
     read_snapshot,
     write_snapshot,
 )
@@ -73,6 +75,7 @@ def test_the_manifest_says_what_is_in_it(tmp_path: Path) -> None:
     assert manifest.watermark == 7
     assert manifest.counts == {
         "entities": 3, "features": 5, "interactions": 3, "sessions": 0, "dislikes": 0,
+        "matches": 0, "tombstones": 0,
     }  # fmt: skip
     assert (manifest.first_event_time, manifest.last_event_time) == (NOW, NOW + timedelta(hours=2))
 
@@ -86,28 +89,81 @@ def test_equal_content_has_an_equal_fingerprint(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_refused_by_name(tmp_path: Path) -> None:
-    folder = written(tmp_path)
-    with (folder / "interactions.parquet").open("ab") as file:
+    snapshot = read_snapshot(written(tmp_path))
+    (damaged,) = snapshot.paths(TableName.INTERACTIONS)
+    (missing,) = snapshot.paths(TableName.SESSIONS)
+    with damaged.open("ab") as file:
         file.write(b"x")
-    (folder / "sessions.parquet").unlink()
+    missing.unlink()
 
     with pytest.raises(InvalidInput) as raised:
-        read_snapshot(folder)
+        read_snapshot(tmp_path)
 
-    assert {v.field for v in raised.value.violations} == {"interactions.parquet", "sessions.parquet"}
+    assert {v.field for v in raised.value.violations} == {damaged.name, missing.name}
 
 
-def test_an_unfinished_export_is_no_snapshot(tmp_path: Path) -> None:
+def test_another_version_is_refused_as_such(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"schema_version": 1, "watermark": 3, "files": {}}')
+
+    with pytest.raises(InvalidInput, match="schema version 1, not 2"):
+        read_snapshot(tmp_path)
+
+
+def test_what_fails_leaves_the_snapshot_before_it(tmp_path: Path) -> None:
+    before = read_snapshot(written(tmp_path)).manifest
+    faulty = interactions().drop_columns(["item_id"])
+
+    with pytest.raises(InvalidInput):
+        write_snapshot(tmp_path, {TableName.INTERACTIONS: faulty}, watermark=8, created=NOW)
+
+    assert read_snapshot(tmp_path).manifest == before
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_new_snapshot_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     written(tmp_path)
+    (tmp_path / "notes.txt").touch()
 
-    def fail() -> None:
-        with SnapshotWriter(tmp_path, watermark=8, created=NOW) as writer:
-            writer.append(TableName.INTERACTIONS, interactions())
-            raise RuntimeError
+    manifest = write_snapshot(tmp_path, {}, watermark=8, created=NOW).manifest
 
-    with pytest.raises(RuntimeError):
-        fail()
+    assert {path.name for path in tmp_path.iterdir()} == {*manifest.files, "manifest.json", "notes.txt"}
 
+
+def parts(folder: Path, *numbers: tuple[int, int]) -> SnapshotManifest:
+    """Write a snapshot whose interactions come in parts, from and up to numbers."""
+    files = dict(write_snapshot(folder, {}, watermark=7, created=NOW).manifest.files)
+    files = {name: entry for name, entry in files.items() if entry.table != TableName.INTERACTIONS}
+    for start, end in numbers:
+        file = FileWriter(folder, TableName.INTERACTIONS, as_of=7)
+        file.append(interactions(end).slice(start))
+        name, entry = file.finish()
+        files[name] = entry
+    publish(folder, SnapshotManifest.of(files, watermark=7, created=NOW))
+    return SnapshotManifest.read(folder)
+
+
+def test_parts_read_as_one_table_in_order(tmp_path: Path) -> None:
+    manifest = parts(tmp_path, (4, 9), (0, 2), (2, 4))
+    snapshot = read_snapshot(tmp_path)
+
+    assert snapshot.table(TableName.INTERACTIONS).equals(interactions(9))
+    assert [path.name.split("-")[1][-2:] for path in snapshot.paths(TableName.INTERACTIONS)] == [
+        "00", "02", "04",
+    ]  # fmt: skip
+    assert manifest.counts[TableName.INTERACTIONS] == 9
+    entries = manifest.files_of(TableName.INTERACTIONS).values()
+    assert [(e.first_sequence, e.last_sequence) for e in entries] == [(0, 1), (2, 3), (4, 8)]
+    assert manifest.last_event_time == NOW + timedelta(hours=8)
+
+
+def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
+    parts(tmp_path, (0, 3), (2, 4))
+
+    with pytest.raises(InvalidInput, match="parts overlap"):
+        read_snapshot(tmp_path)
+
+
+def test_a_folder_without_a_manifest_holds_no_snapshot(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         read_snapshot(tmp_path)
 

@@ -11,6 +11,7 @@ import pytest
 
 from matchloop.errors import TooFewExamples
 from matchloop.position import Weighting
+from matchloop.snapshot import FileWriter, SnapshotManifest, TableName, publish, read_snapshot
 from tests.unit.training_worlds import INVESTORS, START, TAKEN, interaction, named, session, snapshot_of
 from training_jobs.config import DatasetConfig
 from training_jobs.datasets import (
@@ -240,3 +241,20 @@ def test_an_empty_record_gives_empty_data_sets(tmp_path: Path) -> None:
         0,
         0,
     )
+
+
+def test_a_table_in_parts_reads_as_one(tmp_path: Path) -> None:
+    rows = [interaction(number, "a", "s", "like") for number in range(6)]
+    whole = snapshot_of(tmp_path, PEOPLE, rows)
+    files = dict(whole.manifest.files)
+    (file,) = whole.manifest.files_of(TableName.INTERACTIONS)
+    del files[file]
+    table = whole.table(TableName.INTERACTIONS)
+    for start in (0, 3):
+        part = FileWriter(tmp_path, TableName.INTERACTIONS, as_of=6)
+        part.append(table.slice(start, 3))
+        name, entry = part.finish()
+        files[name] = entry
+    publish(tmp_path, SnapshotManifest.of(files, watermark=6, created=TAKEN))
+    found = open_tables(read_snapshot(tmp_path)).interactions.order_by("sequence").to_pyarrow()
+    assert found["interaction_id"].to_pylist() == [row["interaction_id"] for row in rows]

@@ -52,6 +52,7 @@ def session(
     **more: Any,
 ) -> dict[str, Any]:
     return {
+        "sequence": 0,
         "session_id": id_,
         "use_case": INVESTORS.id,
         "subject_id": subject,

@@ -39,7 +39,8 @@ def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
     backend = connection if connection is not None else ibis.duckdb.connect(threads=2)
 
     def read(name: TableName) -> Table:
-        return backend.read_parquet(str(snapshot.path(name)))
+        parts = [backend.read_parquet(str(path)) for path in snapshot.paths(name)]
+        return parts[0] if len(parts) == 1 else ibis.union(*parts)
 
     return SnapshotTables(
         interactions=read(TableName.INTERACTIONS),

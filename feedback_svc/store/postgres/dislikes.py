@@ -54,14 +54,14 @@ MARK_USED = """
 WITH marked AS (
     UPDATE dislikes SET used_by_release = %(release)s
     WHERE use_case = %(use_case)s AND sequence <= %(to_sequence)s AND used_by_release IS NULL
-    RETURNING 1
+    RETURNING sequence
 ), noted AS (
     INSERT INTO retrainings AS kept (use_case, release, to_sequence, marked, mark_time)
     SELECT %(use_case)s, %(release)s, %(to_sequence)s, count(*), %(now)s FROM marked
     ON CONFLICT (use_case, release) DO UPDATE SET marked = kept.marked + excluded.marked,
         to_sequence = greatest(kept.to_sequence, excluded.to_sequence)
 )
-SELECT count(*) FROM marked
+SELECT count(*), amend('dislikes', array_remove(ARRAY[max(sequence)], NULL)) FROM marked
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import BigInteger, DateTime, Double, FetchedValue, Index, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
@@ -310,6 +311,14 @@ class RetrainingRow(Base):
     marked: Mapped[int]
     mark_time: Mapped[datetime]
     __table_args__ = (Index("retrainings_by_time", "use_case", "mark_time"),)
+
+
+class RecordHistoryRow(Base):
+    """One row: which history of the record this is; a restored database is another one."""
+
+    __tablename__ = "record_history"
+    single: Mapped[bool] = mapped_column(primary_key=True)
+    history: Mapped[UUID]
 
 
 class RetentionProgressRow(Base):

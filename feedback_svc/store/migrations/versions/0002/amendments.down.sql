@@ -1,2 +1,3 @@
+DROP TABLE record_history;
 DROP FUNCTION amend;
 DROP TABLE amendments;

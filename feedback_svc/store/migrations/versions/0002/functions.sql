@@ -119,6 +119,7 @@ CREATE OR REPLACE FUNCTION record_sessions(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     stored text[];
+    amended bigint[];
 BEGIN
     PERFORM hold_sessions(ids, true);
     WITH inserted AS (
@@ -143,22 +144,31 @@ BEGIN
         SELECT id FROM unnest(ids) WITH ORDINALITY AS sent (id, place)
         WHERE NOT id = ANY (stored) ORDER BY place
     );
-    UPDATE interactions i SET
+    WITH changed AS (UPDATE interactions i SET
         rank = coalesce(array_position(s.item_ids, i.item_id), 0),
         score = s.scores[array_position(s.item_ids, i.item_id)],
         method = nullif(s.methods[array_position(s.item_ids, i.item_id)], ''),
         release = s.release
     FROM unnest(stored) AS new (id) JOIN sessions s ON s.session_id = new.id
     WHERE i.session_id = s.session_id AND i.rank IS NULL AND i.session_id IS NOT NULL
-        AND i.use_case = s.use_case AND i.subject_id = s.subject_id;
-    GET DIAGNOSTICS tied = ROW_COUNT;
-    UPDATE dislikes d SET
+        AND i.use_case = s.use_case AND i.subject_id = s.subject_id
+    RETURNING i.sequence)
+    SELECT count(*), array_agg(sequence) INTO tied, amended FROM changed;
+    IF amended IS NOT NULL THEN
+        PERFORM amend('interactions', amended);
+    END IF;
+    WITH changed AS (UPDATE dislikes d SET
         predicted_score = greatest(0.0, least(1.0, s.scores[array_position(s.item_ids, d.item_id)])),
         error = greatest(0.0, least(1.0, s.scores[array_position(s.item_ids, d.item_id)]))
     FROM unnest(stored) AS new (id) JOIN sessions s ON s.session_id = new.id
     WHERE d.session_id = s.session_id AND d.predicted_score IS NULL AND d.session_id IS NOT NULL
         AND d.use_case = s.use_case AND d.subject_id = s.subject_id
-        AND array_position(s.item_ids, d.item_id) IS NOT NULL;
+        AND array_position(s.item_ids, d.item_id) IS NOT NULL
+    RETURNING d.sequence)
+    SELECT array_agg(sequence) INTO amended FROM changed;
+    IF amended IS NOT NULL THEN
+        PERFORM amend('dislikes', amended);
+    END IF;
 END
 $$;
 
