@@ -46,7 +46,7 @@ class Market:
     rng
         Source of all chance.
     subjects, items
-        How many there are; the n-th comes up in proportion to 1 / (n + 20) ** 0.8.
+        How many there are; the n-th comes up in proportion to 1 / (n + 10).
     """
 
     def __init__(self, rng: np.random.Generator, *, subjects: int = 200_000, items: int = 50_000) -> None:
@@ -107,7 +107,7 @@ class Market:
 
 
 def _cumulated(count: int) -> NDArray[np.float64]:
-    weights = (np.arange(count) + 20.0) ** -0.8
+    weights = 1.0 / (np.arange(count) + 10.0)
     return np.cumsum(weights) / weights.sum()
 
 
