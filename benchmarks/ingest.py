@@ -45,7 +45,6 @@ from playground.postgres import EmbeddedPostgres
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-EXPORTS = 3
 FILLERS = 2
 FILLED_DAYS = 180
 """The time that the rows of the full database are spread over."""
@@ -130,6 +129,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
     rows: Annotated[int, typer.Option(min=10_000, help="Reactions in the full database.")] = 5_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Repeats of every measurement.")] = 7,
+    exports: Annotated[int, typer.Option(min=1, max=20, help="Repeats of the export.")] = 3,
     folder: Annotated[
         Path | None,
         typer.Option(help="Keeps PostgreSQL's data here, to be used again; left out: none is kept."),
@@ -157,9 +157,9 @@ def main(
             for side in (empty, full) if number % 2 else (full, empty):
                 side.round()
                 progress.advance(rounds_task)
-        exports = progress.add_task("exports", total=EXPORTS)
+        exports_task = progress.add_task("exports", total=exports)
         stored = full.count()
-        exported, copied = full.exports(EXPORTS, lambda: progress.advance(exports))
+        exported, copied = full.exports(exports, lambda: progress.advance(exports_task))
     targets = targets_of(empty.timings, full.timings, exported, stored)
     figures = {
         "rows": rows,

@@ -38,6 +38,9 @@ WARM_UP = 10
 """Calls of each kind before the first round: a connection plans a statement anew five times."""
 
 CALL_SECONDS = 30.0
+UPKEEP_SECONDS = 3600.0
+"""Longest that VACUUM, or a COPY of all, may take."""
+
 SUBJECTS = {"state_10": 10, "state_10000": 10_000}
 
 
@@ -87,7 +90,7 @@ class Side:
         self.timings = Timings()
         self._url = url
         self._market = market
-        self._database = Database(url, pool_size=1)
+        self._database = Database(url, pool_size=1, statement_timeout=UPKEEP_SECONDS)
         self._store = PostgresStore(self._database)
         stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
         self._record, self._look_up = stub.RecordInteractions, stub.LookupSubjectState
@@ -135,7 +138,6 @@ class Side:
             self._send(self._market.batch(datetime.now(UTC)).interactions)
             self._send(self._market.batch(datetime.now(UTC), size=20).interactions[:1])
         self._run("VACUUM (ANALYZE)")
-        self._run("CHECKPOINT")
         for subject in [*SUBJECTS] * WARM_UP:
             self._look(subject)
 
@@ -145,19 +147,17 @@ class Side:
         singles = self._market.of_subject("someone", ROUND_SINGLES, datetime.now(UTC))
         for each in singles:
             request = requested([each])
-            timed["noop"].append(
-                _seconds(lambda: self._noop(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS))
-            )
-            timed["single"].append(_seconds(lambda r=request: self._record(r, timeout=CALL_SECONDS)))
+            timed["noop"].append(_seconds(self._noop, health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS))
+            timed["single"].append(_seconds(self._record, request, timeout=CALL_SECONDS))
         for _ in range(ROUND_STATES):
             for subject in SUBJECTS:
-                timed[subject].append(_seconds(lambda s=subject: self._look(s)))
+                timed[subject].append(_seconds(self._look, subject))
         batches = [self._market.batch(datetime.now(UTC)) for _ in range(ROUND_BATCHES)]
         for batch in batches:
             self._store.record_sessions(batch.sessions, now=datetime.now(UTC))
         requests = [requested(batch.interactions) for batch in batches]
         for request in requests:
-            timed["batch"].append(_seconds(lambda r=request: self._record(r, timeout=CALL_SECONDS)))
+            timed["batch"].append(_seconds(self._record, request, timeout=CALL_SECONDS))
         self._time_copies(timed)
         for name, seconds in timed.items():
             self.timings.rounds[name].append(seconds)
@@ -166,16 +166,16 @@ class Side:
         """COPY the round's rows into a table without indexes, and the subjects' rows out."""
         latest = "SELECT * FROM interactions ORDER BY sequence DESC LIMIT"
         rows = self._copied_out(f"{latest} {500 * ROUND_BATCHES}")
-        timed["copy_rows"].append(_seconds(lambda: self._copy_in(rows)))
+        timed["copy_rows"].append(_seconds(self._copy_in, rows))
         one = self._copied_out(f"{latest} 1")
-        timed["copy_one"] += [_seconds(lambda: self._copy_in(one)) for _ in range(20)]
+        timed["copy_one"] += [_seconds(self._copy_in, one) for _ in range(20)]
         self._run("TRUNCATE bare")
         for subject in SUBJECTS:
             own = (
                 "SELECT item_id, event_type, event_time, hides FROM interactions"  # noqa: S608 - our own names
                 f" WHERE use_case = '{USE_CASE}' AND subject_id = '{subject}'"
             )
-            timed[f"copy_{subject}"] += [_seconds(lambda q=own: self._copied_out(q)) for _ in range(20)]
+            timed[f"copy_{subject}"] += [_seconds(self._copied_out, own) for _ in range(20)]
 
     def exports(self, repeats: int, step: Callable[[], None]) -> tuple[list[float], list[float]]:
         """Return the seconds of exports into new folders, and of bare COPYs of the interactions out."""
@@ -183,8 +183,8 @@ class Side:
         for _ in range(repeats):
             with tempfile.TemporaryDirectory(prefix="ingest-export-") as folder:
                 out = Path(folder) / "snapshot"
-                exported.append(_seconds(lambda o=out: export(self._url, o, now=datetime.now(UTC))))
-            copied.append(_seconds(lambda: self._copy_to_nowhere("SELECT * FROM interactions")))
+                exported.append(_seconds(export, self._url, out, now=datetime.now(UTC)))
+            copied.append(_seconds(self._copy_to_nowhere, "SELECT * FROM interactions"))
             step()
         return exported, copied
 
@@ -240,7 +240,7 @@ def requested(interactions: Sequence[Interaction]) -> calls.RecordInteractionsRe
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[..., object], *arguments: object, **options: object) -> float:
     begin = time.perf_counter()
-    work()
+    work(*arguments, **options)
     return time.perf_counter() - begin

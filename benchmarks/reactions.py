@@ -108,7 +108,8 @@ class Market:
 
 def _cumulated(count: int) -> NDArray[np.float64]:
     weights = 1.0 / (np.arange(count) + 10.0)
-    return np.cumsum(weights) / weights.sum()
+    shares: NDArray[np.float64] = np.cumsum(weights) / weights.sum()
+    return shares
 
 
 def _session(

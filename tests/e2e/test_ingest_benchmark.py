@@ -19,7 +19,8 @@ pytestmark = pytest.mark.processes
 def test_it_measures_every_target_and_takes_up_a_kept_folder(tmp_path: Path) -> None:
     out = tmp_path / "ingest.json"
     with open_folder() as folder:
-        arguments = ["--out", str(out), "--rows", "10000", "--rounds", "1", "--folder", str(folder)]
+        arguments = ["--out", str(out), "--rows", "10000", "--rounds", "1", "--exports", "1"]
+        arguments += ["--folder", str(folder)]
         for _ in range(2):
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.ingest", *arguments],
