@@ -33,9 +33,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.ingest_side import ROUND_BATCHES, Side, Timings
-from benchmarks.reactions import BATCH, Market
+from benchmarks.reactions import BATCH, USE_CASE, Market
 from benchmarks.report import Better, Target, about, targets_table, write_report
-from feedback_svc.interactions import facts_of
+from feedback_svc.convert.shared import Schema
 from feedback_svc.migrate import migrate
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
@@ -55,7 +55,7 @@ console = Console()
 def fill(url: str, rows: int, progress: Progress) -> float:
     """Bring a database to `rows` reactions; return the seconds it took."""
     database = Database(url, pool_size=FILLERS)
-    store, facts = PostgresStore(database), facts_of(load_use_cases()["developer_startup"])
+    store, facts = PostgresStore(database), Schema.of(load_use_cases()).facts[USE_CASE]
     stored = database.run(
         lambda connection: connection.exec_driver_sql(
             "SELECT coalesce(sum(interactions), 0)::bigint FROM subject_counts"

@@ -16,22 +16,27 @@ from matchloop.feedback.v1 import feedback_service_pb2 as calls
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 times = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 events = st.lists(
-    st.tuples(st.text(min_size=1, max_size=8), st.sampled_from(["view", "like", "dislike"]), times),
+    st.tuples(
+        st.text(min_size=1, max_size=8),
+        st.sampled_from([("view", ""), ("like", ""), ("dislike", ""), ("dislike", "other")]),
+        times,
+    ),
     max_size=20,
 )
 
 
 @given(events)
-def test_events_arrive_as_they_were_in_their_order(sent: list[tuple[str, str, datetime]]) -> None:
+def test_events_arrive_as_they_were_in_their_order(sent: list[tuple[str, tuple[str, str], datetime]]) -> None:
     columns = RecentEvents(
         tuple(item for item, _, _ in sent),
-        tuple(type_ for _, type_, _ in sent),
+        tuple(type_ for _, (type_, _), _ in sent),
         tuple(microseconds(time) for _, _, time in sent),
+        {place: reason for place, (_, (_, reason), _) in enumerate(sent) if reason},
     )
     state = SubjectState(None, len(sent), columns, (), ())
     wire = state_reply(state).SerializeToString()
     read = read_state(calls.LookupSubjectStateResponse.FromString(wire).state)
-    assert [(event.item, event.event_type, event.time) for event in read.recent_events] == sent
+    assert [(e.item, (e.event_type, e.reason), e.time) for e in read.recent_events] == sent
     assert read.interaction_count == len(sent)
 
 
