@@ -10,7 +10,7 @@ GB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("memory", "megabytes"), [(GB // 2, 128), (4 * GB, 512), (8 * GB, 1024), (256 * GB, 1024)]
+    ("memory", "megabytes"), [(GB // 4, 128), (4 * GB, 1024), (8 * GB, 2048), (256 * GB, 2048)]
 )
-def test_an_eighth_of_the_memory_within_bounds(memory: int, megabytes: int) -> None:
+def test_a_quarter_of_the_memory_within_bounds(memory: int, megabytes: int) -> None:
     assert buffer_megabytes(memory) == megabytes
