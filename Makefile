@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-
 
-.PHONY: help demo up test check protos bench bench-quality clean
+.PHONY: help demo up test check protos bench bench-quality bench-ingest clean
 help:                 ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -43,6 +43,9 @@ protos: $(STAMP)dev   ## regenerate the committed stubs from protos/
 bench-quality: $(STAMP)local   ## retrieval quality on a data set: DATA=folder
 	@test -n '$(DATA)' || { echo 'make bench-quality DATA=folder: name a data set (docs/data-sets.md)'; exit 2; }
 	$(BIN)/python -m benchmarks.quality '$(DATA)' --out quality.json
+
+bench-ingest: $(STAMP)local   ## how fast the record takes what happens, empty and with ROWS (5000000) stored
+	$(BIN)/python -m benchmarks.ingest --out ingest.json --rows $(or $(ROWS),5000000)
 
 bench: $(STAMP)local  ## whether the simulated market can be learned; with DATA=folder, retrieval quality too
 	$(BIN)/python -m benchmarks.market --out market.json

@@ -8,9 +8,7 @@ closer to it round by round, and stay above the same model left untrained, popul
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from benchmarks.report import about, write_report
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
 from playground.market import Market, RoundScore, Shown, score_round
@@ -204,7 +203,7 @@ def main(
     rounds: int = 5,
 ) -> None:
     """Play the policies and print click rate and NDCG by round."""
-    known = load_use_cases()
+    known, told = load_use_cases(), about()
     started = time.perf_counter()
     now = datetime(2026, 1, 1, tzinfo=UTC)
     if folder is None:
@@ -227,12 +226,7 @@ def main(
                 f"  strong {last.strong_positive_rate:.3f} dislike {last.dislike_rate:.3f}"
             )
     if out is not None:
-        machine = {
-            "machine": platform.platform(),
-            "python": platform.python_version(),
-            "cpus": os.cpu_count(),
-        }
-        out.write_text(json.dumps({**machine, "figures": figures}, indent=1), encoding="utf-8")
+        write_report(out, told, figures)
 
 
 if __name__ == "__main__":

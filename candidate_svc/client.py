@@ -16,7 +16,7 @@ from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb2
 from matchloop.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from matchloop.retrieval.profile import SubjectEvent
 from matchloop.rpc.channel import call, open_channel
-from matchloop.rpc.convert import read_entity, read_time, read_tombstone
+from matchloop.rpc.convert import read_entity, read_micros, read_time, read_tombstone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,10 +132,7 @@ def read_state(message: subject_state_pb2.SubjectState) -> SubjectState:
     return SubjectState(
         entity=read_entity(message.entity) if message.known else None,
         interaction_count=message.interaction_count,
-        recent_events=tuple(
-            SubjectEvent(EntityId(event.item_id), event.event_type, read_time(event.event_time), event.reason)
-            for event in message.recent_events
-        ),
+        recent_events=_read_events(message.recent_events),
         hidden=frozenset(message.hidden_item_ids),
         weight_factors=MappingProxyType(
             {
@@ -144,6 +141,16 @@ def read_state(message: subject_state_pb2.SubjectState) -> SubjectState:
                 if 0.0 <= each.factor < math.inf
             }
         ),
+    )
+
+
+def _read_events(columns: subject_state_pb2.SubjectEvents) -> tuple[SubjectEvent, ...]:
+    types = tuple(columns.event_types)
+    reasons = dict(zip(columns.reasoned_events, columns.reasons, strict=True))
+    each = zip(columns.item_ids, columns.type_indices, columns.event_micros, strict=True)
+    return tuple(
+        SubjectEvent(EntityId(item_id), types[index], read_micros(micros), reasons.get(place, ""))
+        for place, (item_id, index, micros) in enumerate(each)
     )
 
 

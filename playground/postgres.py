@@ -28,12 +28,17 @@ STOP_SECONDS = 30.0
 SOCKET_PATH_LIMIT = 100
 """Longest path of a UNIX socket that every system accepts, in bytes."""
 
+LEAST_BUFFERS, MOST_BUFFERS = 128, 2048
+"""Megabytes of PostgreSQL's page cache."""
+
+# After a checkpoint the first change to a page writes the whole page to the log, and random ids change
+# hundreds of pages a batch: few checkpoints, and no compression (this build has the slow kind alone, which
+# costs more than all the rest of the write once there are millions of rows).
 DEFAULTS = {
-    "shared_buffers": "256MB",
     "max_connections": "100",
-    "max_wal_size": "2GB",
-    "checkpoint_timeout": "15min",
-    "wal_compression": "on",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "30min",
+    "wal_compression": "off",
     "synchronous_commit": "on",
     "timezone": "UTC",
     "autovacuum_naptime": "15s",
@@ -55,12 +60,13 @@ class EmbeddedPostgres:
     folder
         Data folder; created and initialised when it is empty. Not shared by two running parents.
     settings
-        PostgreSQL settings beside `DEFAULTS`.
+        PostgreSQL settings beside `DEFAULTS` and `buffer_megabytes`.
     """
 
     def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
         self._folder = folder.expanduser().resolve()
-        self._settings = DEFAULTS | (settings or {})
+        buffers = buffer_megabytes(psutil.virtual_memory().total)
+        self._settings = DEFAULTS | {"shared_buffers": f"{buffers}MB"} | (settings or {})
         self._lock: IO[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -269,6 +275,16 @@ class EmbeddedPostgres:
             return "ready" in (self._folder / "postmaster.pid").read_text().splitlines()[-1]
         except (FileNotFoundError, IndexError):
             return False
+
+
+def buffer_megabytes(memory: int) -> int:
+    """Return the megabytes of page cache for a machine with so many bytes of memory: a quarter, in bounds.
+
+    Every reaction lands on a page of its own in several indexes, for ids are random. Pages that do not fit
+    are read and written again and again; the indexes of five million reactions take 1.7 GB. The system gives
+    the memory as pages fill it, not before.
+    """
+    return min(MOST_BUFFERS, max(LEAST_BUFFERS, memory // 4 // 2**20))
 
 
 def binaries() -> Path:

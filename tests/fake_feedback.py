@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
+from feedback_svc.insight import microseconds
 from matchloop.catalog.v1 import catalog_service_pb2, item_stats_pb2
 from matchloop.catalog.v1.catalog_service_pb2_grpc import (
     CatalogServiceServicer,
@@ -80,17 +81,20 @@ class FakeFeedback(FeedbackServiceServicer):
     def LookupSubjectState(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.before_lookup()
         state = self.store.lookup(request.use_case, EntityId(request.subject_id))
+        types = sorted({event.event_type for event in state.recent_events})
         return feedback_service_pb2.LookupSubjectStateResponse(
             state=subject_state_pb2.SubjectState(
                 known=state.entity is not None,
                 entity=None if state.entity is None else entity_to_proto(state.entity),
                 interaction_count=state.interaction_count,
-                recent_events=[
-                    subject_state_pb2.SubjectEvent(
-                        item_id=event.item, event_type=event.event_type, event_time=timestamp(event.time)
-                    )
-                    for event in state.recent_events
-                ],
+                recent_events=subject_state_pb2.SubjectEvents(
+                    item_ids=[event.item for event in state.recent_events],
+                    event_types=types,
+                    type_indices=[types.index(event.event_type) for event in state.recent_events],
+                    event_micros=[microseconds(event.time) for event in state.recent_events],
+                    reasoned_events=[n for n, event in enumerate(state.recent_events) if event.reason],
+                    reasons=[event.reason for event in state.recent_events if event.reason],
+                ),
                 hidden_item_ids=sorted(state.hidden),
                 weight_factors=[
                     subject_state_pb2.WeightFactor(feature=feature, value=value, factor=factor)

@@ -235,7 +235,9 @@ def features() -> dict[str, Bound]:
         ),
         "entities.features.value.embedding": embedding,
         "entities.features.value.embedding.values": embedding,
-        "entities.features.value.embedding.embedder": Bound(("", "of-the-client")),
+        "entities.features.value.embedding.embedder": rule(
+            "embedding", "embedding", [{"values": edge, "embedder": "of the client"}], []
+        ),
     }
 
 

@@ -70,7 +70,7 @@ def key_to_erase(request: calls.EraseEntityRequest, schema: Schema, now: datetim
     """Check and convert the key of an entity to erase, whose kind has to be a use case's."""
     violations = Violations(now=now)
     key = key_from_proto(request.key, violations)
-    if key.kind:
+    if not any(fault.field == "key.kind" for fault in violations.found):
         violations.one_of("key.kind", key.kind, schema.use_cases.kinds)
     violations.raise_if_any()
     return key

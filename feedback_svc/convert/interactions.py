@@ -130,11 +130,21 @@ def subject_to_look_up(request: calls.LookupSubjectStateRequest, now: datetime) 
 
 def state_reply(state: SubjectState) -> calls.LookupSubjectStateResponse:
     """Convert a subject's state."""
-    reply = calls.LookupSubjectStateResponse(
+    events = state.recent_events
+    places = {event_type: place for place, event_type in enumerate(dict.fromkeys(events.event_types))}
+    return calls.LookupSubjectStateResponse(
         state=subject_state_pb2.SubjectState(
             known=state.entity is not None,
             entity=None if state.entity is None else entity_to_proto(state.entity),
             interaction_count=state.interaction_count,
+            recent_events=subject_state_pb2.SubjectEvents(
+                item_ids=events.item_ids,
+                event_types=places,
+                type_indices=[places[event_type] for event_type in events.event_types],
+                event_micros=events.times,
+                reasoned_events=sorted(events.reasons),
+                reasons=[events.reasons[place] for place in sorted(events.reasons)],
+            ),
             hidden_item_ids=state.hidden_item_ids,
             weight_factors=[
                 subject_state_pb2.WeightFactor(feature=f.feature, value=f.value, factor=f.factor)
@@ -142,12 +152,3 @@ def state_reply(state: SubjectState) -> calls.LookupSubjectStateResponse:
             ],
         )
     )
-    events = state.recent_events
-    add = reply.state.recent_events.add  # filling in place takes a fifth of the time of building messages
-    for item_id, event_type, micros in zip(events.item_ids, events.event_types, events.times, strict=True):
-        time = add(item_id=item_id, event_type=event_type).event_time
-        time.seconds, rest = divmod(micros, 1_000_000)
-        time.nanos = rest * 1000
-    for place, reason in events.reasons.items():
-        reply.state.recent_events[place].reason = reason
-    return reply

@@ -7,7 +7,7 @@ written.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,11 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
 def read_time(message: Timestamp) -> datetime:
     """Return the time of a message that is known to be valid: aware UTC, microseconds."""
     return message.ToDatetime(tzinfo=UTC)
+
+
+def read_micros(micros: int) -> datetime:
+    """Return the time so many microseconds after 1970: aware UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def key_from_proto(message: entity_pb2.EntityKey, violations: Violations, field: str = "key") -> EntityKey:

@@ -35,6 +35,10 @@ AHEAD = timedelta(days=1)
 
 MAX_SHOWN = 60
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Of a `Timestamp`: the years 1 to 9999."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NUL = "\x00"
@@ -102,7 +106,7 @@ class Violations:
                 self.add(field, "is required")
         elif len(value) > MAX_ID_LENGTH:
             self.add(field, f"has {len(value)} characters, at most {MAX_ID_LENGTH} are allowed")
-        elif _CONTROL.search(value):
+        elif not value.isprintable() and _CONTROL.search(value):  # no printable text has one; this is quick
             self.add(field, "contains a control character")
         return value
 
@@ -204,11 +208,11 @@ class Violations:
         """
         if not given:
             return None
-        try:
-            moment = value.ToDatetime(tzinfo=UTC)
-        except (ValueError, OverflowError):
+        seconds, nanos = value.seconds, value.nanos
+        if not (_FIRST_SECOND <= seconds <= _LAST_SECOND and 0 <= nanos < 1_000_000_000):
             self.add(field, "is no valid time")
             return None
+        moment = _EPOCH + timedelta(0, seconds, nanos // 1000)
         if moment < EARLIEST:
             self.add(field, f"{moment.isoformat()} lies before {EARLIEST.year}")
         elif moment > self.now + AHEAD:

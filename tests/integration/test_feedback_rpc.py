@@ -12,6 +12,7 @@ from matchloop.catalog.v1 import catalog_service_pb2 as catalog
 from matchloop.errors import MatchloopError, Reason
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback
 from matchloop.feedback.v1 import insight_pb2, interaction_pb2
+from matchloop.rpc.convert import read_micros
 from tests.feedback_rpc_world import (
     World,
     at,
@@ -156,8 +157,10 @@ def test_the_loop_of_one_subject(world: World) -> None:
     assert not state.known
     assert state.interaction_count == 2
     assert list(state.hidden_item_ids) == ["i"]
-    assert sorted(e.event_type for e in state.recent_events) == ["click", "dislike"]
-    assert state.recent_events[0].event_time.ToDatetime(tzinfo=NOW.tzinfo) == NOW
+    events = state.recent_events
+    assert sorted(events.event_types[index] for index in events.type_indices) == ["click", "dislike"]
+    assert list(events.item_ids) == ["i", "i"]
+    assert list(map(read_micros, events.event_micros)) == [NOW, NOW]
     assert state.weight_factors[0].factor == pytest.approx(1 - 0.075 / 2)
 
 

@@ -64,6 +64,16 @@ def test_bad_identifiers(violations: Violations, bad: str) -> None:
     assert len(violations.found) == 1
 
 
+def test_no_control_character_is_let_through(violations: Violations) -> None:
+    every = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+    for character in every:
+        violations.identifier("id", f"a{character}")
+    assert len(violations.found) == len(every)
+    for kept in ("a b", "a\u00a0b", "\u00fc\u4e2d", "a\u200bb"):
+        violations.identifier("id", kept)
+    assert len(violations.found) == len(every)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.1, 1.1])
 def test_bad_numbers(violations: Violations, bad: float) -> None:
     violations.number("score", bad, least=0.0, most=1.0)

@@ -22,21 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from matchloop.catalog.v1 import entity_pb2 as matchloop_dot_catalog_dot_v1_dot_entity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)matchloop/feedback/v1/subject_state.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!matchloop/catalog/v1/entity.proto\"s\n\x0cSubjectEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x04 \x01(\t\">\n\x0cWeightFactor\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x03 \x01(\x01\"\xf8\x01\n\x0cSubjectState\x12\r\n\x05known\x18\x01 \x01(\x08\x12,\n\x06\x65ntity\x18\x02 \x01(\x0b\x32\x1c.matchloop.catalog.v1.Entity\x12\x19\n\x11interaction_count\x18\x03 \x01(\x03\x12:\n\rrecent_events\x18\x04 \x03(\x0b\x32#.matchloop.feedback.v1.SubjectEvent\x12\x17\n\x0fhidden_item_ids\x18\x05 \x03(\t\x12;\n\x0eweight_factors\x18\x06 \x03(\x0b\x32#.matchloop.feedback.v1.WeightFactorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)matchloop/feedback/v1/subject_state.proto\x12\x15matchloop.feedback.v1\x1a!matchloop/catalog/v1/entity.proto\"\x8c\x01\n\rSubjectEvents\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x13\n\x0b\x65vent_types\x18\x02 \x03(\t\x12\x14\n\x0ctype_indices\x18\x03 \x03(\r\x12\x14\n\x0c\x65vent_micros\x18\x04 \x03(\x03\x12\x17\n\x0freasoned_events\x18\x05 \x03(\r\x12\x0f\n\x07reasons\x18\x06 \x03(\t\">\n\x0cWeightFactor\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x03 \x01(\x01\"\xff\x01\n\x0cSubjectState\x12\r\n\x05known\x18\x01 \x01(\x08\x12,\n\x06\x65ntity\x18\x02 \x01(\x0b\x32\x1c.matchloop.catalog.v1.Entity\x12\x19\n\x11interaction_count\x18\x03 \x01(\x03\x12;\n\rrecent_events\x18\x07 \x01(\x0b\x32$.matchloop.feedback.v1.SubjectEvents\x12\x17\n\x0fhidden_item_ids\x18\x05 \x03(\t\x12;\n\x0eweight_factors\x18\x06 \x03(\x0b\x32#.matchloop.feedback.v1.WeightFactorJ\x04\x08\x04\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.feedback.v1.subject_state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBJECTEVENT']._serialized_start=136
-  _globals['_SUBJECTEVENT']._serialized_end=251
-  _globals['_WEIGHTFACTOR']._serialized_start=253
-  _globals['_WEIGHTFACTOR']._serialized_end=315
-  _globals['_SUBJECTSTATE']._serialized_start=318
+  _globals['_SUBJECTEVENTS']._serialized_start=104
+  _globals['_SUBJECTEVENTS']._serialized_end=244
+  _globals['_WEIGHTFACTOR']._serialized_start=246
+  _globals['_WEIGHTFACTOR']._serialized_end=308
+  _globals['_SUBJECTSTATE']._serialized_start=311
   _globals['_SUBJECTSTATE']._serialized_end=566
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from matchloop.catalog.v1 import entity_pb2 as _entity_pb2
 import builtins as _builtins
@@ -21,38 +20,62 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class SubjectEvent(_message.Message):
-    """One thing a subject did, as retrieval needs it."""
+class SubjectEvents(_message.Message):
+    """What a subject did, as columns: this is in the path of every recommendation, and
+    hundreds of small messages cost more than reading them from the store.
+    `item_ids`, `type_indices` and `event_micros` are of one length; place n of each,
+    from 0, is event n.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    EVENT_TYPE_FIELD_NUMBER: _builtins.int
-    EVENT_TIME_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    event_type: _builtins.str
-    reason: _builtins.str
-    """Of a dislike recorded with a reason; empty for all else. What such a dislike teaches
-    is in `weight_factors`.
-    """
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    TYPE_INDICES_FIELD_NUMBER: _builtins.int
+    EVENT_MICROS_FIELD_NUMBER: _builtins.int
+    REASONED_EVENTS_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event_time(self) -> _timestamp_pb2.Timestamp: ...
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every event type that occurs, once."""
+
+    @_builtins.property
+    def type_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The event's type, as a place in `event_types`, from 0."""
+
+    @_builtins.property
+    def event_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The event's time: microseconds since 1970, UTC."""
+
+    @_builtins.property
+    def reasoned_events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Events that are dislikes recorded with a reason, as places, ascending; what such a
+        dislike teaches is in `weight_factors`.
+        """
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The reason of each of `reasoned_events`."""
+
     def __init__(
         self,
         *,
-        item_id: _builtins.str = ...,
-        event_type: _builtins.str = ...,
-        event_time: _timestamp_pb2.Timestamp | None = ...,
-        reason: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        type_indices: _abc.Iterable[_builtins.int] | None = ...,
+        event_micros: _abc.Iterable[_builtins.int] | None = ...,
+        reasoned_events: _abc.Iterable[_builtins.int] | None = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "event_type", b"event_type", "item_id", b"item_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_micros", b"event_micros", "event_types", b"event_types", "item_ids", b"item_ids", "reasoned_events", b"reasoned_events", "reasons", b"reasons", "type_indices", b"type_indices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SubjectEvent: _TypeAlias = SubjectEvent  # noqa: Y015
+Global___SubjectEvents: _TypeAlias = SubjectEvents  # noqa: Y015
 
 @_typing.final
 class WeightFactor(_message.Message):
@@ -102,7 +125,7 @@ class SubjectState(_message.Message):
     @_builtins.property
     def entity(self) -> _entity_pb2.Entity: ...
     @_builtins.property
-    def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubjectEvent]:
+    def recent_events(self) -> Global___SubjectEvents:
         """The latest by event time, latest first, at most 500; dislikes included as events."""
 
     @_builtins.property
@@ -119,11 +142,11 @@ class SubjectState(_message.Message):
         known: _builtins.bool = ...,
         entity: _entity_pb2.Entity | None = ...,
         interaction_count: _builtins.int = ...,
-        recent_events: _abc.Iterable[Global___SubjectEvent] | None = ...,
+        recent_events: Global___SubjectEvents | None = ...,
         hidden_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         weight_factors: _abc.Iterable[Global___WeightFactor] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "recent_events", b"recent_events"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "hidden_item_ids", b"hidden_item_ids", "interaction_count", b"interaction_count", "known", b"known", "recent_events", b"recent_events", "weight_factors", b"weight_factors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

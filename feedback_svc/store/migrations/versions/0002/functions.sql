@@ -8,15 +8,15 @@
 -- hold their session's stripe shared, sessions hold it alone: whoever comes second sees the first.
 CREATE OR REPLACE FUNCTION hold_sessions(ids text[], alone boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    stripe int;
+    stripes int[] := ARRAY(
+        SELECT DISTINCT hashtext(id) & 255 AS stripe FROM unnest(ids) AS id WHERE id <> '' ORDER BY stripe
+    );
 BEGIN
-    FOR stripe IN SELECT DISTINCT hashtext(id) & 255 FROM unnest(ids) AS id WHERE id <> '' ORDER BY 1 LOOP
-        IF alone THEN
-            PERFORM pg_advisory_xact_lock(74001, stripe);
-        ELSE
-            PERFORM pg_advisory_xact_lock_shared(74001, stripe);
-        END IF;
-    END LOOP;
+    IF alone THEN
+        PERFORM pg_advisory_xact_lock(74001, stripe) FROM unnest(stripes) AS stripe;
+    ELSE
+        PERFORM pg_advisory_xact_lock_shared(74001, stripe) FROM unnest(stripes) AS stripe;
+    END IF;
 END
 $$;
 
@@ -42,15 +42,17 @@ BEGIN
             event_time, receive_time, hides, session_id, rank, score, method, release)
         SELECT (change << 9) | (sent.place - 1), sent.id, sent.use_case, sent.subject_id, sent.item_id,
             sent.event_type, sent.event_time, received, sent.hides, nullif(sent.session_id, ''),
-            CASE WHEN s.session_id IS NOT NULL
-                THEN coalesce(array_position(s.item_ids, sent.item_id), 0) END,
-            s.scores[array_position(s.item_ids, sent.item_id)],
-            nullif(s.methods[array_position(s.item_ids, sent.item_id)], ''),
-            s.release
+            CASE WHEN s.session_id IS NOT NULL THEN coalesce(s.rank, 0) END,
+            s.scores[s.rank], nullif(s.methods[s.rank], ''), s.release
         FROM unnest(ids, use_cases, subjects, items, events, times, session_ids, hiding) WITH ORDINALITY
             AS sent (id, use_case, subject_id, item_id, event_type, event_time, session_id, hides, place)
-        LEFT JOIN sessions s ON sent.session_id <> '' AND s.session_id = sent.session_id
-            AND s.use_case = sent.use_case AND s.subject_id = sent.subject_id
+        LEFT JOIN LATERAL (
+            SELECT l.session_id, l.scores, l.methods, l.release,
+                array_position(l.item_ids, sent.item_id) AS rank
+            FROM sessions l WHERE l.session_id = nullif(sent.session_id, '')
+                AND l.use_case = sent.use_case AND l.subject_id = sent.subject_id
+            OFFSET 0
+        ) AS s ON true
         WHERE NOT sent.place = ANY (late)
         ORDER BY sent.id COLLATE "C"
         ON CONFLICT (interaction_id) DO NOTHING
