@@ -170,9 +170,13 @@ class EmbeddedPostgres:
         """
         found = self._psql("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{name}'")  # noqa: S608
         if not found.strip():
-            copied = f' TEMPLATE "{template}"' if template else ""
+            copied = f' TEMPLATE "{template}" STRATEGY file_copy' if template else ""
             self._psql("postgres", f'CREATE DATABASE "{name}"{copied}')
         return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database if it is there, whoever is connected."""
+        self._psql("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def _psql(self, database: str, statement: str) -> str:
         arguments = ["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]

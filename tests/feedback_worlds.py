@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,6 +24,8 @@ from playground.postgres import EmbeddedPostgres
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 USE_CASE = "investor_startup"
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 * 1024**3
 _numbers = itertools.count()
 
 
@@ -34,8 +37,12 @@ def use_cases() -> UseCases:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """Give a short folder that every user may pass: pytest keeps closing its own to others."""
-    folder = Path(tempfile.mkdtemp(prefix="mlpg"))
+    """Give a short folder that every user may pass: pytest keeps closing its own to others.
+
+    In memory where there is room: hundreds of databases come and go, and none has to last.
+    """
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    folder = Path(tempfile.mkdtemp(prefix="mlpg", dir=MEMORY if roomy else None))
     folder.chmod(0o755)
     try:
         yield folder
@@ -68,9 +75,11 @@ def fresh_database(server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> str:
-    """A new, migrated, empty database."""
-    return fresh_database(postgres)
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A new, migrated, empty database; gone after the test."""
+    url = fresh_database(postgres)
+    yield url
+    postgres.drop_database(urlsplit(url).path.removeprefix("/"))
 
 
 def facts(interactions: list[Interaction]) -> list[EventFacts]:
