@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -94,8 +95,8 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
     except ValidationError as error:
         violations += [
             Violation(
-                (prefix + "__".join(str(part) for part in fault["loc"])).upper() or kind.__name__,
-                f"{fault['msg']}, not {fault['input']!r}" if fault["loc"] else fault["msg"],
+                (prefix + "__".join(map(str, fault["loc"])) if fault["loc"] else prefix + "*").upper(),
+                f"{_said(fault)}, not {fault['input']!r}" if fault["loc"] else _said(fault),
             )
             for fault in error.errors(include_url=False)
         ]
@@ -103,6 +104,11 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
     if violations:
         raise InvalidInput.of(violations)
     return settings
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong, without pydantic's note of who found it."""
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _unknown_variables(kind: type[BaseSettings], prefix: str) -> list[Violation]:
