@@ -20,11 +20,11 @@ from matchloop.testing.worlds import checkerboard
 from matchloop.usecase import Method
 from tests.unit.training_worlds import INVESTORS, named, of_checkerboard, ranked_world, snapshot_of
 from training_jobs.assemble import two_tower_model
+from training_jobs.build import build_datasets
 from training_jobs.config import AlsConfig, AlsTrial, Loss, RankerConfig, TwoTowerConfig, load_config
 from training_jobs.datasets import RankerDataset, als_matrix, als_pairs, ranker_dataset, ranker_examples
 from training_jobs.datasets.ranker import take
 from training_jobs.evaluate import truth_of
-from training_jobs.fit import build_datasets
 from training_jobs.material import Material
 from training_jobs.recipes.als import train_als
 from training_jobs.recipes.onnx_graph import feed_forward
