@@ -26,11 +26,11 @@ def dataset_tables(
 
 
 def _overview(manifests: Sequence[DatasetManifest], few: Mapping[str, str], title: str) -> Table:
-    table = Table("data set", "examples", "subjects", "items", "first", "last", "sha256", title=title)
+    table = Table(title=title)
+    for heading in ("data set", "examples", "subjects", "items", "first", "last", "sha256"):
+        table.add_column(heading, no_wrap=True)
     for found in manifests:
-        first, last = (
-            f"{time:%Y-%m-%d %H:%M}" if time else "-" for time in (found.first_time, found.last_time)
-        )
+        first, last = (f"{time:%Y-%m-%d}" if time else "-" for time in (found.first_time, found.last_time))
         numbers = [f"{count:,}" for count in (found.rows, found.subjects, found.items)]
         table.add_row(found.name, *numbers, first, last, found.sha256[:12])
     if few:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -125,5 +125,9 @@ def manifest_of(
 
 
 def span_of(first: Any, last: Any) -> list[datetime]:
-    """Return the earliest of `first` and the latest of `last`, Arrow columns of times; empty for none."""
-    return [pc.min(first).as_py(), pc.max(last).as_py()] if len(first) else []
+    """Return the earliest of `first` and the latest of `last`, Arrow columns of times; empty for none.
+
+    Times without a zone, as Spark gives them, are UTC.
+    """
+    times = [pc.min(first).as_py(), pc.max(last).as_py()] if len(first) else []
+    return [time if time.tzinfo else time.replace(tzinfo=UTC) for time in times]
