@@ -10,6 +10,7 @@ import numpy as np
 from matchloop.errors import TooFewExamples
 from matchloop.position import Weighting
 from training_jobs import datasets
+from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from matchloop.position import ExaminationCurve
     from training_jobs.config import TrainingConfig
     from training_jobs.material import Material
-
-LEAST_PAIRS = 2
-"""Fewer pairs, subjects or items than this, and ALS and the Two-Tower have nothing to tell apart."""
 
 
 @dataclass(slots=True)

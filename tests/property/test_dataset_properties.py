@@ -155,7 +155,7 @@ def test_the_order_of_the_rows_changes_nothing(shown: list[Any], said: list[Any]
         assert one.manifests[at].sources == other.manifests[at].sources
 
 
-class _Spark(Config):
+class _Spark(Config):  # type: ignore[misc]
     treat_nan_as_null: bool = False
 
 

@@ -17,7 +17,7 @@ from training_jobs.datasets import examination_of, open_tables
 from training_jobs.datasets.examination import Placements, estimate_examination
 
 RANKS = 6
-TRUE = np.arange(1, RANKS + 1) ** -0.7
+TRUE = np.arange(1.0, RANKS + 1.0) ** -0.7
 LISTS = 30_000
 
 
@@ -64,7 +64,7 @@ def all_pairs_swapped(rng: np.random.Generator) -> Placements:
 def test_known_examination_is_recovered(play: Any) -> None:
     found = estimate_examination(play(np.random.default_rng(7)), least=100)
 
-    np.testing.assert_allclose(found.by_rank, TRUE, atol=0.05)
+    assert np.abs(np.array(found.by_rank) - TRUE).max() < 0.05
 
 
 def test_plain_click_rates_would_not_recover_it() -> None:

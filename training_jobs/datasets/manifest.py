@@ -19,6 +19,8 @@ from matchloop.position import exposure_weight
 if TYPE_CHECKING:
     from matchloop.position import ExaminationCurve, Weighting
 
+LEAST_PAIRS = 2
+"""Fewer pairs, subjects or items than this, and ALS and the Two-Tower have nothing to tell apart."""
 SHOWN_RANKS = (1, 2, 3, 5, 10, 20)
 """Ranks whose weights a manifest tells."""
 

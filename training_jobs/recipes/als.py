@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from matchloop.entities import EntityId
 from matchloop.retrieval.als import AlsModel, aged
+from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def train_als(
     TooFewExamples
         When the matrix has fewer than two subjects, items or values.
     """
-    matrix.require(2)
+    matrix.require(LEAST_PAIRS)
     trials = config.trials if judge is not None else config.trials[:1]
     quality: list[tuple[AlsTrial, float]] = []
     with progress_bar("als", len(trials) + 1, console) as bar:

@@ -18,6 +18,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from training_jobs.config import Loss
+from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.onnx_graph import Linear, feed_forward
 from training_jobs.recipes.pair_batches import Batch, Sampler
 from training_jobs.recipes.progress import progress_bar
@@ -74,7 +75,7 @@ def train_two_tower(
     TooFewExamples
         When there are fewer than two positives or items.
     """
-    pairs.require(2)
+    pairs.require(LEAST_PAIRS)
     torch.set_num_threads(config.threads)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
