@@ -28,7 +28,7 @@ SUBJECTS, ITEMS = ["a", "b", "c"], [f"s{n}" for n in range(8)]
 NAMES = INVESTORS.ranking.features
 EVENTS = sorted(INVESTORS.events)
 CONFIG = TrainingConfig()
-FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 lists = st.lists(
     st.tuples(

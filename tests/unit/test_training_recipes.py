@@ -150,7 +150,7 @@ def test_tiny_data_is_an_error_with_the_numbers(tmp_path: Path) -> None:
 
     with pytest.raises(TooFewExamples, match="0 subjects, 0 items and 0 pairs"):
         train_als(data.als, AlsConfig(), seed=1)
-    with pytest.raises(TooFewExamples, match="0 positives, 1 items"):
+    with pytest.raises(TooFewExamples, match="0 positives and 0 negatives of 1 subjects and 1 items"):
         train_two_tower(
             data.pairs, material.encoded.subjects, material.encoded.items, SMALL, random_negatives=2, seed=1
         )
