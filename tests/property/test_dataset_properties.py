@@ -103,9 +103,9 @@ def test_no_negative_is_a_positive_of_the_same_subject(shown: list[Any], said: l
     drawn = set(zip(pairs.drawn.subject.tolist(), pairs.drawn.item.tolist(), strict=True))
     assert not drawn & set(keys)
     ranker = data.ranker
-    both = list(zip(ranker.subject, ranker.item, ranker.label > 0.5, strict=True))
-    liked = {(subject, item) for subject, item, good in both if good}
-    assert not liked & {(subject, item) for subject, item, good in both if not good}
+    both = list(zip(ranker.group.tolist(), ranker.item, ranker.label > 0.5, strict=True))
+    liked = {(group, item) for group, item, good in both if good}
+    assert not liked & {(group, item) for group, item, good in both if not good}
 
 
 @FEW

@@ -271,18 +271,15 @@ def test_a_score_of_exactly_the_bound_is_not_over_it(tmp_path: Path) -> None:
     assert ranker(tables, hard_score=0.9).source.tolist() == ["positive"]
 
 
-def test_what_was_liked_elsewhere_is_no_negative(tmp_path: Path) -> None:
-    """s0 is passed over in the list, and liked on its own; s2 viewed in it, and liked in another."""
-    elsewhere = [
-        *REACTIONS,
-        interaction(6, "a", "s0", "like"),
-        interaction(7, "a", "s2", "like", session_id="l2", rank=3),
-    ]
-    lists = [session("l1", **LIST), session("l2", **LIST)]
-    found = ranker(tables_of(tmp_path, elsewhere, lists), negatives_per_positive=9)
+def test_what_was_liked_elsewhere_is_no_negative_of_the_two_tower(tmp_path: Path) -> None:
+    """s0 is passed over in the list, and liked on its own; the ranker judges list by list."""
+    elsewhere = [*REACTIONS, interaction(6, "a", "s0", "like")]
+    tables = tables_of(tmp_path, elsewhere, [session("l1", **LIST)])
 
-    assert not {"s0"} & set(found.item)
-    assert found.source[found.item == "s2"].tolist() == ["positive"]
+    pairs = two_tower(tables)
+    assert pairs.source[pairs.item == 0].tolist() == ["interaction"]
+    one = ranker(tables, negatives_per_positive=9)
+    assert one.source[one.item == "s0"].tolist() == ["hard"]
 
 
 @pytest.mark.parametrize(("event", "source"), [("dislike", "disliked"), ("like", "positive")])

@@ -96,7 +96,6 @@ def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config
     =========== ===========================================================================================
     positive    a strong event came from this list, and no later dislike of the subject's takes it back
     disliked    rejected from this list, or by the subject at any time after the list was served
-    liked       the subject reacted strongly to the item, but not from this list: no evidence against it
     viewed      nothing but a view came from this list
     hard        shown with a high score and not strongly reacted to, nor just viewed
     reacted     shown with a low score, with a reaction of positive weight that is neither strong nor a view
@@ -120,8 +119,8 @@ def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config
         reacted, (shown.session_id == reacted.by_session) & (shown.item_id == reacted.by_item)
     )
     joined = joined.left_join(said, (joined.subject_id == said.of_subject) & (joined.item_id == said.of_item))
-    strong, rejected, weakly, viewed, liked = (
-        joined[name].fill_null(_NO) for name in ("strong", "rejected", "weak", "viewed", "liked")
+    strong, rejected, weakly, viewed = (
+        joined[name].fill_null(_NO) for name in ("strong", "rejected", "weak", "viewed")
     )
     high = (joined.recommendation_score > config.hard_score) | (
         joined["rank"] <= joined.size * config.hard_share
@@ -130,7 +129,7 @@ def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config
     outcome = ibis.cases(
         (joined.rejected_at.notnull() & late, "disliked"),
         (strong & joined.rejected_at.isnull(), "positive"),
-        (liked | strong, "liked"),
+        (strong, "ignored"),
         (weakly & ~high, "reacted"),
         (~viewed & ~high, "ignored"),
         (joined.serve_time > last_moment(tables, config), "young"),
