@@ -14,7 +14,7 @@ from matchloop.errors import TooFewExamples
 from matchloop.usecase import Method
 from training_jobs import datasets
 from training_jobs.assemble import Parts, two_tower_model
-from training_jobs.build import LEAST_PAIRS, DataSets, build_datasets
+from training_jobs.build import DataSets, build_datasets
 from training_jobs.evaluate import Truth, interval_of, random_top
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
@@ -191,7 +191,7 @@ class _Run:
         from training_jobs.evaluate.ranking import top_by_vectors
         from training_jobs.recipes.two_tower import train_two_tower
 
-        self.data.pairs.require(LEAST_PAIRS)
+        self.data.pairs.require(datasets.LEAST_PAIRS)
         config, k = self.config, self.config.evaluate.k
         few = self.material.truth(at_most=config.two_tower.validation_subjects, seed=config.seed)
 
