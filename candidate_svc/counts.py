@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.rows import Column
+from matchloop.days import SECONDS_A_DAY
 from matchloop.rerank.features import popularity_count
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from candidate_svc.rows import ItemRows
     from matchloop.entities import EntityId
 
-SECONDS_A_DAY = 86_400.0
 MOST_HALF_LIVES = 500.0
 """Weights older or younger than this many half-lives before or after the reference are cut there."""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from candidate_svc.explain import contributions_of
 from candidate_svc.released import SNAPSHOT_AGE, embed_each
+from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
@@ -100,10 +101,6 @@ class Content:
         return self._index.search(profile, k, exclude=[item], allow=query.may_show)
 
 
-DAY = 86_400.0
-"""Seconds."""
-
-
 class Als:
     """ALS of the release, with the subject folded in from what it did."""
 
@@ -147,7 +144,7 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
         return trained
     rows = model.item_rows([event.item for event in known])
     given = np.asarray([weights[event.event_type] for event in known], dtype=np.float64)
-    ages = np.asarray([(query.now - event.time).total_seconds() / DAY for event in known])
+    ages = np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for event in known])
     return model.fold_in(rows, model.aged(given, ages))
 
 

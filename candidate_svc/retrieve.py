@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candidate_svc.counts import SECONDS_A_DAY
 from candidate_svc.domain import Asked, Candidate, Found, SubjectState
 from candidate_svc.methods import ask
 from candidate_svc.query import Query
+from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId
 from matchloop.errors import NotFound
 from matchloop.rerank.features import (

@@ -7,9 +7,8 @@ from datetime import datetime
 
 from feedback_svc.matches.ledger import MatchRole, roles_of
 from feedback_svc.sessions import Session
+from matchloop.days import SECONDS_A_DAY
 from matchloop.usecase import Method, UseCase
-
-SECONDS_A_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matchloop.days import SECONDS_A_DAY
 from matchloop.observe.logs import get_logger
 from matchloop.rerank.features import FeatureColumns, recency
 from matchloop.rerank.placement import CandidateList, place
@@ -178,7 +179,7 @@ def _item_features(
 
 
 def _age_days(item: Candidate, now: datetime) -> float:
-    return math.nan if item.create_time is None else (now - item.create_time).total_seconds() / 86_400.0
+    return math.nan if item.create_time is None else (now - item.create_time).total_seconds() / SECONDS_A_DAY
 
 
 def _fit(values: Sequence[Sequence[str]], fields: int) -> Sequence[Sequence[str]]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Concatenate
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from matchloop.errors import MatchloopError, Unavailable
+from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.config import load_config
+from training_jobs.dataset_tables import dataset_tables
 from training_jobs.gates import gate_table
 from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.retrain import Retrained, Retraining
@@ -60,59 +64,72 @@ FeedbackAddress = Annotated[
 ]
 
 EXPORT = f"{shlex.quote(sys.executable)} -m feedback_svc.export --out"
-WORK = Path("var/training")
-REGISTRY = "sqlite:///var/mlflow.db"
 
 
-@app.command()
-def datasets(
+def step(command: Callable[Concatenate[Retraining, ...], None]) -> Callable[..., None]:
+    """Make a command of a function of `Retraining`: the options of `_steps`, then those of its own."""
+    shared = inspect.signature(_steps, eval_str=True)
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        mine = {option.name: given.pop(option.name) for option in own}
+        command(_steps(**given), **mine)
+
+    options = [*shared.parameters.values(), *own]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    return app.command()(run)
+
+
+def _steps(
     use_case: UseCaseId,
     snapshot: SnapshotFolder = None,
-    work: WorkFolder = WORK,
-    registry: RegistryUri = REGISTRY,
+    work: WorkFolder = Path("var/training"),
+    registry: RegistryUri = "sqlite:///var/mlflow.db",
     config: Preset = "default",
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
-) -> None:
-    """Build the data sets and print what is in them."""
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
-    table = Table("data set", "rows", "labels", "sources", "sha256", title=f"{use_case}: {steps.folder}")
-    for manifest in steps.datasets().manifests:
-        labels, sources = (
-            ", ".join(f"{k}: {v}" for k, v in c.items()) for c in (manifest.labels, manifest.sources)
-        )
-        table.add_row(manifest.name, str(manifest.rows), labels, sources, manifest.sha256[:12])
-    console.print(table)
+) -> Retraining:
+    declared: UseCase = load_use_cases(*([use_cases] if use_cases else []))[use_case]
+    mlflow = MlflowRegistry(registry)
+    return Retraining(
+        declared,
+        snapshot or _exported(export_command, work / "snapshot"),
+        mlflow,
+        load_config(config),
+        work=work,
+        tracker=MlflowTracker(mlflow),
+        console=console,
+    )
 
 
-@app.command()
-def train(
-    use_case: UseCaseId,
-    snapshot: SnapshotFolder = None,
-    work: WorkFolder = WORK,
-    registry: RegistryUri = REGISTRY,
-    config: Preset = "default",
-    use_cases: UseCaseFolder = None,
-    export_command: ExportCommand = EXPORT,
-) -> None:
+@step
+def datasets(steps: Retraining) -> None:
+    """Build the data sets, write them as Parquet and print what is in them.
+
+    Exit code 2 when none of them has enough to train on.
+    """
+    data = steps.datasets()
+    few = data.too_few(steps.config)
+    console.print(*dataset_tables(data.manifests, few, title=f"{steps.use_case.id}: {steps.snapshot.folder}"))
+    if len(few) == len(data.manifests):
+        raise TooFewExamples("; ".join(few.values()))
+    console.print(f"written to {steps.write_datasets()}")
+
+
+@step
+def train(steps: Retraining) -> None:
     """Train every part and write the release's folder."""
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
     manifest = steps.train()
     console.print(f"release {manifest.release}: {', '.join(manifest.parts)} in {steps.release_folder}")
+    for part, why in steps.skipped().items():
+        console.print(f"released without {part}: {why}")
 
 
-@app.command()
-def evaluate(
-    use_case: UseCaseId,
-    snapshot: SnapshotFolder = None,
-    work: WorkFolder = WORK,
-    registry: RegistryUri = REGISTRY,
-    config: Preset = "default",
-    use_cases: UseCaseFolder = None,
-    export_command: ExportCommand = EXPORT,
-) -> None:
+@step
+def evaluate(steps: Retraining) -> None:
     """Compare with the champion on the same data and print metrics and gates."""
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
     gates = steps.evaluate()
     table = Table("metric", "value", title=f"{steps.release}")
     for name, value in steps.train().metrics.items():
@@ -120,61 +137,33 @@ def evaluate(
     console.print(table, gate_table(gates, "gates"))
 
 
-@app.command()
-def register(
-    use_case: UseCaseId,
-    snapshot: SnapshotFolder = None,
-    work: WorkFolder = WORK,
-    registry: RegistryUri = REGISTRY,
-    config: Preset = "default",
-    use_cases: UseCaseFolder = None,
-    export_command: ExportCommand = EXPORT,
-) -> None:
+@step
+def register(steps: Retraining) -> None:
     """Put the release and its run into the registry; this promotes nothing."""
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
     found = steps.register()
-    console.print(f"release {found.release} is version {found.version} of {use_case}")
+    console.print(f"release {found.release} is version {found.version} of {steps.use_case.id}")
 
 
-@app.command()
-def promote(
-    use_case: UseCaseId,
-    snapshot: SnapshotFolder = None,
-    work: WorkFolder = WORK,
-    registry: RegistryUri = REGISTRY,
-    config: Preset = "default",
-    use_cases: UseCaseFolder = None,
-    export_command: ExportCommand = EXPORT,
-) -> None:
+@step
+def promote(steps: Retraining) -> None:
     """Make the release champion if it passes every gate; exit code 3 if it does not."""
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
     promoted = steps.promote()
     console.print(gate_table(steps.evaluate(), steps.release))
     _end(steps.release, promoted=promoted)
 
 
-@app.command()
-def retrain(
-    use_case: UseCaseId,
-    snapshot: SnapshotFolder = None,
-    work: WorkFolder = WORK,
-    registry: RegistryUri = REGISTRY,
-    config: Preset = "default",
-    use_cases: UseCaseFolder = None,
-    export_command: ExportCommand = EXPORT,
-    feedback: FeedbackAddress = None,
-) -> None:
+@step
+def retrain(steps: Retraining, feedback: FeedbackAddress = None) -> None:
     """Do all of it: data sets, training, evaluation, registration, gates, promotion."""
-    _say_due("before", feedback, use_case)
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
+    _say_due("before", feedback, steps.use_case.id)
 
     def mark_used(release: str, watermark: int) -> int:
-        return mark_negatives_used(str(feedback), use_case, release, watermark)
+        return mark_negatives_used(str(feedback), steps.use_case.id, release, watermark)
 
     done = steps.run(mark_used if feedback else None)
     console.print(gate_table(done.gates, done.release))
     _say(done)
-    _say_due("now", feedback, use_case)
+    _say_due("now", feedback, steps.use_case.id)
     _end(done.release, promoted=done.promoted)
 
 
@@ -203,28 +192,6 @@ def _end(release: str, *, promoted: bool) -> None:
         return
     console.print(f"[red]{release} is registered, but not promoted[/]")
     raise typer.Exit(3)
-
-
-def _steps(
-    use_case: str,
-    snapshot: Path | None,
-    work: Path,
-    registry: str,
-    config: str,
-    use_cases: Path | None,
-    export_command: str,
-) -> Retraining:
-    declared: UseCase = load_use_cases(*([use_cases] if use_cases else []))[use_case]
-    mlflow = MlflowRegistry(registry)
-    return Retraining(
-        declared,
-        snapshot or _exported(export_command, work / "snapshot"),
-        mlflow,
-        load_config(config),
-        work=work,
-        tracker=MlflowTracker(mlflow),
-        console=console,
-    )
 
 
 def _exported(command: str, folder: Path) -> Path:

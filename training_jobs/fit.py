@@ -14,6 +14,7 @@ from matchloop.errors import TooFewExamples
 from matchloop.usecase import Method
 from training_jobs import datasets
 from training_jobs.assemble import Parts, two_tower_model
+from training_jobs.build import DataSets, build_datasets
 from training_jobs.evaluate import Truth, interval_of, random_top
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
@@ -55,20 +56,6 @@ class Stopwatch:
 
 
 @dataclass(slots=True)
-class DataSets:
-    """The three data sets of a use case; ALS and Two-Tower hold the training part alone."""
-
-    als: datasets.AlsMatrix
-    pairs: datasets.PairDataset
-    ranker: datasets.RankerDataset
-
-    @property
-    def manifests(self) -> tuple[datasets.DatasetManifest, ...]:
-        """The manifests, for the run."""
-        return (self.als.manifest, self.pairs.manifest, self.ranker.manifest)
-
-
-@dataclass(slots=True)
 class Fitted:
     """Everything training gave.
 
@@ -93,30 +80,6 @@ class Fitted:
     routed: NDArray[np.int64]
     listed: NDArray[np.int64]
     tops: dict[Method, NDArray[np.int64]]
-
-
-def build_datasets(material: Material, config: TrainingConfig) -> DataSets:
-    """Run the data set expressions on the snapshot."""
-    use_case, snapshot = material.use_case, material.snapshot.manifest.fingerprint
-    settings = config.dataset
-    training = material.training_part
-    matrix = datasets.als_pairs(training, least_interactions=settings.least_interactions)
-    pairs = datasets.two_tower_examples(training, material.tables, use_case, settings)
-    examples = datasets.ranker_examples(material.tables, use_case, settings)
-    return DataSets(
-        als=datasets.als_matrix(matrix, use_case=use_case.id, snapshot=snapshot),
-        pairs=datasets.two_tower_dataset(
-            pairs,
-            subject_ids=material.subject_ids,
-            item_ids=material.item_ids,
-            use_case=use_case,
-            snapshot=snapshot,
-            weighting=settings.two_tower_weighting,
-        ),
-        ranker=datasets.ranker_dataset(
-            examples, use_case=use_case, snapshot=snapshot, weighting=settings.ranker_weighting
-        ),
-    )
 
 
 def fit(
@@ -147,7 +110,7 @@ def fit(
     """
     watch = watch or Stopwatch()
     with watch.step("datasets"):
-        data = data or build_datasets(material, config)
+        data = data or build_datasets(material, config, console=console)
     rng = np.random.default_rng(config.seed)
     run = _Run(material, config, data, watch, console)
     run.attempt("als", run.als)
@@ -158,7 +121,7 @@ def fit(
     with watch.step("evaluate"):
         run.evaluate(rng)
     if not run.parts.names:
-        raise TooFewExamples("; ".join(f"{part}: {why}" for part, why in run.skipped.items()))
+        raise TooFewExamples("; ".join(run.skipped.values()))
     return Fitted(
         run.parts, run.skipped, run.metrics, run.curves, run.truth, run.ndcg, run.routed, run.listed, run.tops
     )
@@ -228,6 +191,7 @@ class _Run:
         from training_jobs.evaluate.ranking import top_by_vectors
         from training_jobs.recipes.two_tower import train_two_tower
 
+        self.data.pairs.require(datasets.LEAST_PAIRS)
         config, k = self.config, self.config.evaluate.k
         few = self.material.truth(at_most=config.two_tower.validation_subjects, seed=config.seed)
 
@@ -235,8 +199,6 @@ class _Run:
             top = top_by_vectors(subjects[few.subjects], items, few, k)
             return _mean(few.metrics(top, k)[f"ndcg@{k}"])
 
-        reverse = self.material.use_case.reverse_of is not None
-        settings = config.dataset
         with self.watch.step("encode"):
             encoded = self.material.encoded
         found = train_two_tower(
@@ -244,7 +206,7 @@ class _Run:
             encoded.subjects,
             encoded.items,
             config.two_tower,
-            random_negatives=settings.random_negatives_reverse if reverse else settings.random_negatives,
+            random_negatives=config.dataset.random_of(self.material.use_case),
             seed=config.seed,
             judge=judge if len(few) else None,
             console=self.console,

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from training_jobs.datasets.tables import Table
 
 
+def _by_id(entities: list[Entity]) -> list[Entity]:
+    """Return entities in an order that does not depend on the snapshot's."""
+    return sorted(entities, key=lambda entity: entity.key.id)
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
     """Interactions in order of time, in columns of equal length; entities as rows of `Material`.
@@ -99,8 +104,8 @@ class Material:
         self.share = validation_share
         self.by_time = by_time
         self.tables: SnapshotTables = open_tables(snapshot)
-        self.subjects: list[Entity] = entities_of(snapshot, use_case.subject)
-        self.items: list[Entity] = entities_of(snapshot, use_case.item)
+        self.subjects: list[Entity] = _by_id(entities_of(snapshot, use_case.subject))
+        self.items: list[Entity] = _by_id(entities_of(snapshot, use_case.item))
         self.subject_ids = [str(entity.key.id) for entity in self.subjects]
         self.item_ids = [str(entity.key.id) for entity in self.items]
         self._embedder = embedder or load_embedder(None, use_case.embedding_width)
@@ -119,6 +124,14 @@ class Material:
     def training_part(self) -> Table:
         """The interactions before the validation part."""
         return part_of(self.ordered, self.count, self.share, validation=False)
+
+    @cached_property
+    def training_tables(self) -> SnapshotTables:
+        """The record as it stood at the training part's last event; all of it where there is no such time."""
+        if not self.by_time or self.cut in (0, self.count):
+            return self.tables
+        last = self.training_part.event_time.max().to_pyarrow().as_py()
+        return self.tables.until(last)
 
     @cached_property
     def events(self) -> Events:

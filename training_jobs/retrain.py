@@ -17,8 +17,9 @@ from matchloop.release.manifest import verify
 from matchloop.rerank.scorer import Ranker, RankerSpec
 from matchloop.snapshot import read_snapshot
 from training_jobs.assemble import assemble
+from training_jobs.build import DataSets, build_datasets
 from training_jobs.comparison import Tops, latest_ranker_gate, retrieval_gates
-from training_jobs.fit import DataSets, Stopwatch, build_datasets, fit
+from training_jobs.fit import Stopwatch, fit
 from training_jobs.gates import Gate, Verdict, folder_gates, passed
 from training_jobs.material import Material
 from training_jobs.tracking import NoTracker, Tracker
@@ -124,12 +125,19 @@ class Retraining:
         if self._data is None:
             material = self.material
             with self.watch.step("datasets"):
-                self._data = build_datasets(material, self.config)
+                self._data = build_datasets(material, self.config, console=self.console)
                 folder = self.folder / "datasets"
                 for manifest in self._data.manifests:
                     manifest.write(folder)
                 self._data.ranker.write(folder)
         return self._data
+
+    def write_datasets(self) -> Path:
+        """Build the data sets and write all of them as Parquet; returns their folder."""
+        data, folder = self.datasets(), self.folder / "datasets"
+        with self.watch.step("write"):
+            data.write(folder, self.material)
+        return folder
 
     def train(self) -> Manifest:
         """Train and assemble the release, unless it is there and whole.
@@ -163,6 +171,11 @@ class Retraining:
                 created=self.clock(),
                 seed=self.config.seed,
             )
+
+    def skipped(self) -> Mapping[str, str]:
+        """Return why, by part that the trained release does not have."""
+        found: dict[str, str] = self._read("skipped.json") or {}
+        return found
 
     def evaluate(self) -> list[Gate]:
         """Ask the gates, once for each champion it is compared with; ``gates.json`` keeps the answers."""
@@ -227,7 +240,7 @@ class Retraining:
             promoted=promoted,
             gates=gates,
             metrics=Manifest.read(self.release_folder).metrics,
-            skipped=self._read("skipped.json") or {},
+            skipped=self.skipped(),
             seconds=dict(self.watch.seconds),
             marked=marked,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Embedding, EntityId, Text, discrete_values
 from matchloop.errors import InvalidInput
 from matchloop.features.columns import unit
@@ -250,7 +251,7 @@ def _reacted(
         content, kind = items(event.item), use_case.events.get(event.event_type)
         if content is None or kind is None or event.reason:
             continue
-        age = max((now - event.time).total_seconds() / 86_400.0, 0.0)
+        age = max((now - event.time).total_seconds() / SECONDS_A_DAY, 0.0)
         weight = kind.weight * 0.5 ** (age / half_life_days)
         evidence += abs(weight)
         for field, held in content.values.items():

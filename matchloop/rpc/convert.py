@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from matchloop.catalog.v1 import entity_pb2, tombstone_pb2
+from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import (
     Categorical,
     Embedding,
@@ -55,7 +56,7 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone")
     since = moment - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    return Timestamp(seconds=since.days * SECONDS_A_DAY + since.seconds, nanos=since.microseconds * 1000)
 
 
 def read_time(message: Timestamp) -> datetime:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
+from matchloop.days import SECONDS_A_DAY
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Overloaded
 from matchloop.observe import logs
 from matchloop.rpc import deadline
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Behaviour = Callable[[Any, Any], Any]
 
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-NO_DEADLINE_SECONDS = 366 * 86400.0
+NO_DEADLINE_SECONDS = 366 * SECONDS_A_DAY
 """gRPC tells "no deadline" as one that lies centuries ahead; more than this means none."""
 
 UNREADABLE = object()

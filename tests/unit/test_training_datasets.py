@@ -27,6 +27,7 @@ from training_jobs.datasets import (
     two_tower_examples,
 )
 from training_jobs.datasets.ranker import split_by_time
+from training_jobs.datasets.shown import shown_pairs
 from training_jobs.datasets.tables import part_of, reactions
 
 NAMES = INVESTORS.ranking.features
@@ -175,11 +176,11 @@ def test_als_sums_event_weights_and_keeps_positives(tmp_path: Path) -> None:
 
     assert (found.subject_ids, found.item_ids) == (["a", "b"], ["s1", "s3"])
     np.testing.assert_array_equal(found.weights.toarray(), [[2.5, 0.0], [3.5, 1.0]])
-    two = als_matrix(als_pairs(ordered, least_interactions=2), use_case=INVESTORS.id, snapshot="x")
-    assert two.subject_ids == ["b"]
+    some = als_matrix(als_pairs(ordered, least_interactions=3), use_case=INVESTORS.id, snapshot="x")
+    assert some.subject_ids == ["b"]  # a has two interactions with s1, b three with s1 and s3
 
 
-def two_tower(tables: SnapshotTables, **settings: Any) -> PairDataset:
+def two_tower(tables: SnapshotTables, random_negatives: int = 0, **settings: Any) -> PairDataset:
     config = DatasetConfig(**settings)
     examples = two_tower_examples(reactions(tables, INVESTORS), tables, INVESTORS, config)
     return two_tower_dataset(
@@ -189,6 +190,9 @@ def two_tower(tables: SnapshotTables, **settings: Any) -> PairDataset:
         use_case=INVESTORS,
         snapshot="x",
         weighting=Weighting.INVERSE,
+        shown=shown_pairs(tables, INVESTORS),
+        random_negatives=random_negatives,
+        rng=np.random.default_rng(3),
     )
 
 
@@ -258,3 +262,143 @@ def test_a_table_in_parts_reads_as_one(tmp_path: Path) -> None:
     publish(tmp_path, SnapshotManifest.of(files, watermark=6, created=TAKEN))
     found = open_tables(read_snapshot(tmp_path)).interactions.order_by("sequence").to_pyarrow()
     assert found["interaction_id"].to_pylist() == [row["interaction_id"] for row in rows]
+
+
+def disliked(item: str, subject: str = "a", **more: Any) -> dict[str, Any]:
+    return {
+        "dislike_id": f"d-{subject}-{item}", "use_case": INVESTORS.id, "subject_id": subject, "item_id": item,
+        "reason": "other", "event_time": START + timedelta(days=1), **more,
+    }  # fmt: skip
+
+
+def test_a_click_on_what_was_shown_high_is_hard_and_comes_last(tmp_path: Path) -> None:
+    """s0 was passed over, s3 clicked: both hard; s4 was clicked too, but shown with a low score."""
+    clicks = [*REACTIONS, interaction(6, "a", "s4", "click", session_id="l1", rank=5)]
+    found = ranker(tables_of(tmp_path, clicks, [session("l1", **LIST)]), negatives_per_positive=9)
+
+    assert dict(zip(found.item, found.source, strict=True)) == {
+        "s0": "hard", "s1": "positive", "s2": "viewed", "s3": "hard", "s6": "disliked",
+    }  # fmt: skip
+    three = ranker(tables_of(tmp_path / "3", clicks, [session("l1", **LIST)]), negatives_per_positive=3)
+    assert "s3" not in three.item
+
+
+def test_a_score_of_exactly_the_bound_is_not_over_it(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path, REACTIONS[:1], [session("l1", **LIST)])
+
+    assert ranker(tables, hard_score=0.9).source.tolist() == ["positive"]
+
+
+def test_what_was_liked_elsewhere_is_no_negative_of_the_two_tower(tmp_path: Path) -> None:
+    """s0 is passed over in the list, and liked on its own; the ranker judges list by list."""
+    elsewhere = [*REACTIONS, interaction(6, "a", "s0", "like")]
+    tables = tables_of(tmp_path, elsewhere, [session("l1", **LIST)])
+
+    pairs = two_tower(tables)
+    assert pairs.source[pairs.item == 0].tolist() == ["interaction"]
+    one = ranker(tables, negatives_per_positive=9)
+    assert one.source[one.item == "s0"].tolist() == ["hard"]
+
+
+@pytest.mark.parametrize(("event", "source"), [("dislike", "disliked"), ("like", "positive")])
+def test_what_is_said_last_of_an_item_holds(tmp_path: Path, event: str, source: str) -> None:
+    first = "like" if event == "dislike" else "dislike"
+    said = [
+        interaction(1, "a", "s1", first, session_id="l1", rank=2),
+        interaction(2, "a", "s1", event, session_id="l1", rank=2),
+    ]
+    tables = tables_of(tmp_path, said, [session("l1", **LIST)])
+
+    assert ranker(tables).source[ranker(tables).item == "s1"].tolist() == [source]
+    pairs = two_tower(tables)
+    assert pairs.source[pairs.item == 1].tolist() == ["disliked" if event == "dislike" else "interaction"]
+    assert pairs.label[pairs.item == 1].tolist() == [pytest.approx(0.0 if event == "dislike" else 0.8)]
+
+
+def test_two_tower_knows_dislikes_that_no_event_tells(tmp_path: Path) -> None:
+    found = two_tower(
+        tables_of(tmp_path, PAIRS, [], [disliked("s1"), disliked("s7", "c"), disliked("nowhere")])
+    )
+
+    assert found.source[(found.subject == 0) & (found.item == 1)].tolist() == ["disliked"]
+    assert (found.source[-1], int(found.item[-1]), float(found.label[-1])) == ("disliked", 7, 0.0)
+    assert (found.weight[found.label == 0.0] <= 0.0).all()
+    assert len(found) == 5
+
+
+def test_two_tower_has_rank_and_score_of_where_a_pair_was_shown(tmp_path: Path) -> None:
+    seen = interaction(1, "a", "s1", "like", session_id="l1", rank=2, score=0.85)
+    found = two_tower(tables_of(tmp_path, [seen, REACTIONS[-1]], [session("l1", **LIST)]))
+
+    np.testing.assert_allclose(found.score, [0.9, 0.85, 0.8, 0.75, np.nan], rtol=1e-6)
+    assert found.rank.tolist() == [1, 2, 3, 4, 0]
+    assert found.source.tolist() == ["hard", "interaction", "hard", "hard", "interaction"]
+
+
+def test_random_negatives_were_never_shown(tmp_path: Path) -> None:
+    """a was shown s0 to s5, and s7 by a list of the client's own: s6 alone is left to draw."""
+    lists = [
+        session("l1", **LIST | {"items": ITEMS[:6], "scores": [0.5] * 6, "features": FEATURES[:6]}),
+        session("l2", "a", ["s7"], [0.1], FEATURES[:1], source="client"),
+    ]
+    found = two_tower(tables_of(tmp_path, REACTIONS[:1], lists), random_negatives=5)
+
+    assert set(found.drawn.item.tolist()) == {6}
+    assert (found.manifest.sources["random"], found.manifest.labels["0"]) == (5, 5)
+    again = found.random_negatives(found.positives, 3, np.random.default_rng(0))
+    assert (again.subject.tolist(), again.item.tolist()) == ([0] * 3, [6] * 3)
+
+
+def test_nothing_is_drawn_for_who_was_shown_everything(tmp_path: Path) -> None:
+    found = two_tower(tables_of(tmp_path, REACTIONS[:1], [session("l1", **LIST)]), random_negatives=5)
+
+    assert len(found.drawn) == len(found.random_negatives(found.positives, 2, np.random.default_rng(0))) == 0
+
+
+def test_the_past_knows_nothing_of_what_came_later(tmp_path: Path) -> None:
+    """Until the list's time it is young; a day later s0 is hard, though s0 is disliked after that."""
+    tables = tables_of(
+        tmp_path,
+        [interaction(1, "a", "s1", "like", session_id="l1", rank=2, event_time=START)],
+        [session("l1", **LIST)],
+        [disliked("s0", event_time=START + timedelta(days=3))],
+    )
+    sources = [two_tower(tables.until(START + timedelta(days=d))).manifest.sources for d in (0, 1, 4)]
+
+    assert sources == [
+        {"interaction": 1},
+        {"hard": 3, "interaction": 1},
+        {"disliked": 1, "hard": 2, "interaction": 1},
+    ]
+
+
+def test_hashes_tell_ids_apart(tmp_path: Path) -> None:
+    """The same pattern of rows for another item is another data set."""
+    hashes = set()
+    for item in ("s1", "s2"):
+        tables = tables_of(tmp_path / item, [interaction(1, "a", item, "like")])
+        pairs = als_pairs(reactions(tables, INVESTORS))
+        hashes.add(als_matrix(pairs, use_case=INVESTORS.id, snapshot="x").manifest.sha256)
+
+    assert len(hashes) == 2
+
+
+def test_manifests_tell_where_pairs_come_from(tmp_path: Path) -> None:
+    ordered = reactions(tables_of(tmp_path, PAIRS), INVESTORS)
+    found = als_matrix(als_pairs(ordered), use_case=INVESTORS.id, snapshot="x").manifest
+
+    assert (found.sources, found.labels) == ({"recommendation": 1, "organic": 2}, {"positive": 3})
+    assert (found.subjects, found.items) == (2, 2)
+    weights = two_tower(tables_of(tmp_path / "2", PAIRS)).manifest.weights
+    assert (weights[1], weights[3]) == (1.0, 2.0)
+
+
+def test_too_few_pairs_are_errors_with_the_numbers(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path, PAIRS[2:4])
+
+    with pytest.raises(TooFewExamples, match="two_tower: 0 positives and 1 negatives of 3 subj"):
+        two_tower(tables).require(2)
+    with pytest.raises(TooFewExamples, match="als: 0 subjects, 0 items and 0 pairs of positive weight; 2 of"):
+        als_matrix(als_pairs(reactions(tables, INVESTORS)), use_case="x", snapshot="x").require(2)
+    with pytest.raises(TooFewExamples, match="ranker: 0 strong positives and 0 negatives in 0 lists"):
+        ranker(tables).require(100)

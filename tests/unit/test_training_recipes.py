@@ -20,11 +20,11 @@ from matchloop.testing.worlds import checkerboard
 from matchloop.usecase import Method
 from tests.unit.training_worlds import INVESTORS, named, of_checkerboard, ranked_world, snapshot_of
 from training_jobs.assemble import two_tower_model
+from training_jobs.build import build_datasets
 from training_jobs.config import AlsConfig, AlsTrial, Loss, RankerConfig, TwoTowerConfig, load_config
 from training_jobs.datasets import RankerDataset, als_matrix, als_pairs, ranker_dataset, ranker_examples
 from training_jobs.datasets.ranker import take
 from training_jobs.evaluate import truth_of
-from training_jobs.fit import build_datasets
 from training_jobs.material import Material
 from training_jobs.recipes.als import train_als
 from training_jobs.recipes.onnx_graph import feed_forward
@@ -150,7 +150,7 @@ def test_tiny_data_is_an_error_with_the_numbers(tmp_path: Path) -> None:
 
     with pytest.raises(TooFewExamples, match="0 subjects, 0 items and 0 pairs"):
         train_als(data.als, AlsConfig(), seed=1)
-    with pytest.raises(TooFewExamples, match="0 positives, 1 items"):
+    with pytest.raises(TooFewExamples, match="0 positives and 0 negatives of 1 subjects and 1 items"):
         train_two_tower(
             data.pairs, material.encoded.subjects, material.encoded.items, SMALL, random_negatives=2, seed=1
         )

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy import sparse
 
-from training_jobs.datasets.manifest import DatasetManifest, manifest_of
+from matchloop.days import SECONDS_A_DAY
+from matchloop.errors import TooFewExamples
+from matchloop.snapshot import Source
+from training_jobs.datasets.manifest import DatasetManifest, manifest_of, span_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from training_jobs.datasets.tables import Table
@@ -38,9 +45,34 @@ class AlsMatrix:
     item_ids: list[str]
     manifest: DatasetManifest
 
+    def require(self, least: int) -> None:
+        """Raise TooFewExamples, with the counts, for fewer than `least` subjects, items or pairs."""
+        if min(*self.weights.shape, self.weights.nnz) < least:
+            raise TooFewExamples(
+                f"als: {self.weights.shape[0]} subjects, {self.weights.shape[1]} items and "
+                f"{self.weights.nnz} pairs of positive weight; {least} of each are needed"
+            )
+
+    def write(self, folder: Path) -> Path:
+        """Write ``als.parquet`` (subject, item, weight, age_days) and ``als.json`` into `folder`."""
+        self.manifest.write(folder)
+        entries = self.weights.tocoo()
+        columns = {
+            "subject": pa.array(self.subject_ids, pa.string()).take(pa.array(entries.row)),
+            "item": pa.array(self.item_ids, pa.string()).take(pa.array(entries.col)),
+            "weight": entries.data,
+            "age_days": self.age_days,
+        }
+        path = folder / "als.parquet"
+        pq.write_table(pa.table(columns), path)
+        return path
+
 
 def als_pairs(ordered: Table, *, least_interactions: int = 1) -> Table:
-    """Return subject_id, item_id, weight (summed over the pair's events, over 0), first_time, last_time.
+    """Return one row a pair: its summed event weight, over 0, and where its events come from.
+
+    Columns: subject_id, item_id, weight, interactions, listed (whether one came from a list), first_time,
+    last_time; by subject and item.
 
     Parameters
     ----------
@@ -48,15 +80,19 @@ def als_pairs(ordered: Table, *, least_interactions: int = 1) -> Table:
         As `datasets.tables.reactions` gives it, or a part of it. A dislike's weight is negative, so it takes
         away from a pair, and a pair with nothing left is gone.
     least_interactions
-        Subjects with fewer pairs are left out.
+        Subjects with fewer interactions, counted over the pairs that are left, are left out.
     """
     pairs = ordered.group_by(["subject_id", "item_id"]).aggregate(
-        weight=ordered.weight.sum(), first_time=ordered.event_time.min(), last_time=ordered.event_time.max()
+        weight=ordered.weight.sum(),
+        interactions=ordered.count(),
+        listed=(ordered.source == Source.RECOMMENDATION.value).any(),
+        first_time=ordered.event_time.min(),
+        last_time=ordered.event_time.max(),
     )
     pairs = pairs.filter(pairs.weight > 0)
     if least_interactions > 1:
-        pairs = pairs.mutate(pairs_of_subject=pairs.count().over(ibis.window(group_by="subject_id")))
-        pairs = pairs.filter(pairs.pairs_of_subject >= least_interactions).drop("pairs_of_subject")
+        pairs = pairs.mutate(of_subject=pairs.interactions.sum().over(ibis.window(group_by="subject_id")))
+        pairs = pairs.filter(pairs.of_subject >= least_interactions).drop("of_subject")
     return pairs.order_by(["subject_id", "item_id"])
 
 
@@ -68,20 +104,29 @@ def als_matrix(pairs: Table, *, use_case: str, snapshot: str) -> AlsMatrix:
     item_ids, item_rows = _sorted_codes(items)
     weights = found["weight"].to_numpy().astype(np.float32)
     last = found["last_time"].to_numpy().astype("datetime64[s]")
-    age = (last.max() - last).astype(np.float64) / 86_400.0 if len(last) else np.zeros(0)
+    age = (last.max() - last).astype(np.float64) / SECONDS_A_DAY if len(last) else np.zeros(0)
     # Pairs stand once and in order of both ids, so the matrix keeps their order.
     order = np.lexsort((item_rows, subject_rows))
     shape = (len(subject_ids), len(item_ids))
     matrix = sparse.csr_matrix((weights[order], (subject_rows[order], item_rows[order])), shape=shape)
-    times = [t for name in ("first_time", "last_time") for t in found[name].to_pylist()]
+    listed = int(np.count_nonzero(found["listed"].to_numpy()))
     manifest = manifest_of(
         "als",
         use_case,
         snapshot,
-        {"subject": subject_rows, "item": item_rows, "weight": weights},
-        times,
+        {
+            "subject_ids": np.array(subject_ids, dtype=object),
+            "item_ids": np.array(item_ids, dtype=object),
+            "subject": subject_rows,
+            "item": item_rows,
+            "weight": weights,
+            "age_days": age.astype(np.float32),
+        },
+        span_of(found["first_time"], found["last_time"]),
         labels={"positive": len(weights)},
-        sources={"subjects": len(subject_ids), "items": len(item_ids)},
+        sources={"recommendation": listed, "organic": len(weights) - listed},
+        subjects=len(subject_ids),
+        items=len(item_ids),
     )
     return AlsMatrix(matrix, age[order].astype(np.float32), subject_ids, item_ids, manifest)
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from matchloop.position import exposure_weight
+
+if TYPE_CHECKING:
+    from matchloop.position import ExaminationCurve, Weighting
+
+LEAST_PAIRS = 2
+"""Fewer pairs, subjects or items than this, and ALS and the Two-Tower have nothing to tell apart."""
+SHOWN_RANKS = (1, 2, 3, 5, 10, 20)
+"""Ranks whose weights a manifest tells."""
 
 
 class DatasetManifest(BaseModel):
@@ -26,6 +38,10 @@ class DatasetManifest(BaseModel):
         Examples in all.
     labels, sources
         Examples by label and by where they come from.
+    subjects, items
+        How many different ones the examples name.
+    weights
+        What a pair is worth by the rank it was shown at, for some ranks; empty where ranks do not count.
     first_time, last_time
         Span of the events or lists behind them; null for none.
     sha256
@@ -40,6 +56,9 @@ class DatasetManifest(BaseModel):
     rows: int
     labels: dict[str, int]
     sources: dict[str, int]
+    subjects: int = 0
+    items: int = 0
+    weights: dict[int, float] = {}
     first_time: AwareDatetime | None
     last_time: AwareDatetime | None
     sha256: str
@@ -59,11 +78,19 @@ def counts_of(values: NDArray[Any]) -> dict[str, int]:
     return dict(zip(names, counts.tolist(), strict=True))
 
 
+def weights_by_rank(weighting: Weighting, curve: ExaminationCurve | None) -> dict[int, float]:
+    """Return the weight at each of `SHOWN_RANKS`."""
+    found = exposure_weight(SHOWN_RANKS, weighting, curve=curve)
+    return {rank: round(weight, 4) for rank, weight in zip(SHOWN_RANKS, found.tolist(), strict=True)}
+
+
 def hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return the hex SHA-256 over names, shapes, types and bytes."""
+    """Return the hex SHA-256 over names, shapes, types and bytes; None counts as an empty text."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
-        flat = np.ascontiguousarray(array.astype("U") if array.dtype == object else array)
+        if array.dtype == object:
+            array = np.array([str(value or "") for value in array.tolist()], dtype=np.str_)
+        flat = np.ascontiguousarray(array)
         digest.update(f"{name} {flat.dtype} {flat.shape}".encode())
         digest.update(flat.tobytes())
     return digest.hexdigest()
@@ -78,8 +105,11 @@ def manifest_of(
     *,
     labels: dict[str, int],
     sources: dict[str, int],
+    subjects: int,
+    items: int,
+    weights: Mapping[int, float] = MappingProxyType({}),
 ) -> DatasetManifest:
-    """Describe a data set by its arrays (equally long where they have rows) and the times behind it."""
+    """Describe a data set by all its arrays, ids among them, and the times behind it."""
     return DatasetManifest(
         name=name,
         use_case=use_case,
@@ -87,7 +117,19 @@ def manifest_of(
         rows=sum(labels.values()),
         labels=labels,
         sources=sources,
+        subjects=subjects,
+        items=items,
+        weights=dict(weights),
         first_time=min(times, default=None),
         last_time=max(times, default=None),
         sha256=hash_of(arrays),
     )
+
+
+def span_of(first: Any, last: Any) -> list[datetime]:
+    """Return the earliest of `first` and the latest of `last`, Arrow columns of times; empty for none.
+
+    Times without a zone, as Spark gives them, are UTC.
+    """
+    times = [pc.min(first).as_py(), pc.max(last).as_py()] if len(first) else []
+    return [time if time.tzinfo else time.replace(tzinfo=UTC) for time in times]

@@ -10,7 +10,13 @@ import numpy as np
 
 from matchloop.errors import TooFewExamples
 from matchloop.position import exposure_weight
-from training_jobs.datasets.manifest import DatasetManifest, counts_of, manifest_of
+from training_jobs.datasets.manifest import (
+    DatasetManifest,
+    counts_of,
+    manifest_of,
+    span_of,
+    weights_by_rank,
+)
 from training_jobs.datasets.shown import shown_items, with_outcome
 
 if TYPE_CHECKING:
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from matchloop.position import Weighting
+    from matchloop.position import ExaminationCurve, Weighting
     from matchloop.usecase import UseCase
     from training_jobs.config import DatasetConfig
     from training_jobs.datasets.tables import SnapshotTables, Table
@@ -108,7 +114,8 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     Only lists that the system itself served with their features logged count: a client's own and
     degraded ones have none; popular candidates count where they were ranked among others. Per list,
     `negatives_per_positive` negatives are kept for each positive: explicit dislikes first, then viewed only,
-    then hard ones, the highest first. Every explicit dislike is kept, in lists without a positive too.
+    then hard ones, the highest first, those that were clicked last. Every explicit dislike is kept, in lists
+    without a positive too.
     """
     shown = shown_items(tables, use_case)
     shown = shown.filter(shown.has_features)
@@ -117,6 +124,7 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     found = with_outcome(shown, tables, use_case, config)
     found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
+    order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
     found = found.mutate(preference=order)
     in_list = ibis.window(group_by="session_id")
     found = found.mutate(
@@ -137,8 +145,12 @@ def ranker_dataset(
     use_case: UseCase,
     snapshot: str,
     weighting: Weighting,
+    curve: ExaminationCurve | None = None,
 ) -> RankerDataset:
-    """Run `ranker_examples` and add the exposure weights of `matchloop.position`."""
+    """Run `ranker_examples` and add the exposure weights of `matchloop.position`.
+
+    `curve` is the examination that `Weighting.ESTIMATED` weights by.
+    """
     found = examples.to_pyarrow()
     names = use_case.ranking.features
     flat = found["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -153,25 +165,32 @@ def ranker_dataset(
         "recommendation_score": found["recommendation_score"].to_numpy().astype(np.float32),
         "original_score": features[:, names.index("original_score")],
         "features": features,
-        "exposure_weight": exposure_weight(rank, weighting).astype(np.float32),
+        "exposure_weight": exposure_weight(rank, weighting, curve=curve).astype(np.float32),
         "label": label,
     }
+    texts: dict[str, Any] = {
+        "subject": _objects(found["subject_id"]),
+        "item": _objects(found["item_id"]),
+        "method": _objects(found["method"]),
+        "source": source,
+    }
+    serve_time = found["serve_time"].to_numpy()
     return RankerDataset(
         **arrays,
-        subject=_objects(found["subject_id"]),
-        item=_objects(found["item_id"]),
-        serve_time=found["serve_time"].to_numpy(),
-        method=_objects(found["method"]),
-        source=source,
+        **texts,
+        serve_time=serve_time,
         feature_names=names,
         manifest=manifest_of(
             "ranker",
             use_case.id,
             snapshot,
-            {**arrays, "source": source},
-            found["serve_time"].to_pylist(),
+            {**arrays, **texts, "serve_time": serve_time.astype("datetime64[us]").astype(np.int64)},
+            span_of(found["serve_time"], found["serve_time"]),
             labels=counts_of(label),
             sources=counts_of(source.astype(np.str_)) if len(source) else {},
+            subjects=len(set(texts["subject"])),
+            items=len(set(texts["item"])),
+            weights=weights_by_rank(weighting, curve),
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ibis
 
@@ -51,17 +51,56 @@ def shown_items(tables: SnapshotTables, use_case: UseCase) -> Table:
     )
 
 
+def shown_pairs(tables: SnapshotTables, use_case: UseCase) -> Table:
+    """Return each subject_id and item_id that stood in a list, the client's own lists too, once."""
+    lists = tables.sessions.filter(tables.sessions.use_case == use_case.id)
+    return lists.select("subject_id", item_id=lists.item_ids.unnest()).distinct()
+
+
+def last_moment(tables: SnapshotTables, config: DatasetConfig) -> Any:
+    """Return the latest serve time of lists that have had the attribution window to be reacted to."""
+    return ibis.literal(tables.taken) - ibis.interval(seconds=int(config.attribution_minutes * 60))
+
+
+def verdicts(tables: SnapshotTables, use_case: UseCase) -> Table:
+    """Return what each subject last said of an item: of_subject, of_item, liked, rejected_at.
+
+    Only pairs with a strong event or a dislike stand there. The later of the two holds, a dislike when they
+    are of the same moment: `liked` is true, or `rejected_at` the time of the latest dislike, else null.
+    """
+    events = tables.interactions.filter(
+        tables.interactions.use_case == use_case.id,
+        tables.interactions.event_type.isin([*use_case.strong_events, use_case.dislike_event]),
+    )
+    dislikes = tables.dislikes.filter(tables.dislikes.use_case == use_case.id)
+    said = events.select(
+        "subject_id", "item_id", "event_time", rejects=events.event_type == use_case.dislike_event
+    ).union(dislikes.select("subject_id", "item_id", "event_time", rejects=ibis.literal(value=True)))
+    last = said.group_by(of_subject=said.subject_id, of_item=said.item_id).aggregate(
+        liked_at=said.event_time.max(where=~said.rejects), rejected_at=said.event_time.max(where=said.rejects)
+    )
+    liked = (last.liked_at.notnull() & last.rejected_at.isnull()) | (
+        last.liked_at > last.rejected_at
+    ).fill_null(_NO)
+    return last.select(
+        "of_subject",
+        "of_item",
+        liked=liked,
+        rejected_at=liked.ifelse(ibis.null(last.rejected_at.type()), last.rejected_at),
+    )
+
+
 def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config: DatasetConfig) -> Table:
-    """Add what came of each item shown, as `outcome`.
+    """Add what came of each item shown as `outcome`, and as `reacted` whether a click or the like did.
 
     =========== ===========================================================================================
-    positive    a strong event came from this list
+    positive    a strong event came from this list, and no later dislike of the subject's takes it back
     disliked    rejected from this list, or by the subject at any time after the list was served
-    reacted     another reaction of positive weight that is no view (a click): neither positive nor negative
-    viewed      viewed only
-    hard        no reaction, and shown with a high score: `hard_score` or more, or in the top `hard_share`
-    ignored     no reaction to an item shown with a low score
-    young       no reaction yet, or only a view, but the list is younger than the attribution window
+    viewed      nothing but a view came from this list
+    hard        shown with a high score and not strongly reacted to, nor just viewed
+    reacted     shown with a low score, with a reaction of positive weight that is neither strong nor a view
+    ignored     shown with a low score, without any reaction
+    young       would be viewed or hard, but the list is younger than the attribution window
     =========== ===========================================================================================
     """
     events = tables.interactions.filter(
@@ -70,33 +109,31 @@ def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config
     kind = events.event_type
     weak = [n for n, e in use_case.events.items() if e.weight > 0 and not e.strong and not e.view]
     reacted = events.group_by(by_session=events.session_id, by_item=events.item_id).aggregate(
-        strong=kind.isin(list(use_case.strong_events)).any(),
+        strong=kind.isin(sorted(use_case.strong_events)).any(),
         rejected=(kind == use_case.dislike_event).any(),
         weak=kind.isin(weak).any() if weak else _NO.any(),
-        viewed=kind.isin(list(use_case.view_events)).any(),
+        viewed=kind.isin(sorted(use_case.view_events)).any(),
     )
-    dislikes = tables.dislikes.filter(tables.dislikes.use_case == use_case.id)
-    rejections = dislikes.group_by(of_subject=dislikes.subject_id, of_item=dislikes.item_id).aggregate(
-        rejected_at=dislikes.event_time.max()
-    )
+    said = verdicts(tables, use_case)
     joined = shown.left_join(
         reacted, (shown.session_id == reacted.by_session) & (shown.item_id == reacted.by_item)
     )
-    joined = joined.left_join(
-        rejections, (joined.subject_id == rejections.of_subject) & (joined.item_id == rejections.of_item)
+    joined = joined.left_join(said, (joined.subject_id == said.of_subject) & (joined.item_id == said.of_item))
+    strong, rejected, weakly, viewed = (
+        joined[name].fill_null(_NO) for name in ("strong", "rejected", "weak", "viewed")
     )
-    high = (joined.recommendation_score >= config.hard_score) | (
-        joined.rank <= joined.size * config.hard_share
+    high = (joined.recommendation_score > config.hard_score) | (
+        joined["rank"] <= joined.size * config.hard_share
     )
-    last_moment = ibis.literal(tables.taken) - ibis.interval(seconds=int(config.attribution_minutes * 60))
+    late = rejected | (joined.rejected_at >= joined.serve_time).fill_null(_NO)
     outcome = ibis.cases(
-        (joined.strong.fill_null(_NO), "positive"),
-        (joined.rejected.fill_null(_NO), "disliked"),
-        ((joined.rejected_at >= joined.serve_time).fill_null(_NO), "disliked"),
-        (joined.weak.fill_null(_NO), "reacted"),
-        (joined.serve_time > last_moment, "young"),
-        (joined.viewed.fill_null(_NO), "viewed"),
-        (high, "hard"),
-        else_="ignored",
+        (joined.rejected_at.notnull() & late, "disliked"),
+        (strong & joined.rejected_at.isnull(), "positive"),
+        (strong, "ignored"),
+        (weakly & ~high, "reacted"),
+        (~viewed & ~high, "ignored"),
+        (joined.serve_time > last_moment(tables, config), "young"),
+        (viewed & ~weakly, "viewed"),
+        else_="hard",
     )
-    return joined.select(*shown.columns, outcome=outcome)
+    return joined.select(*shown.columns, outcome=outcome, reacted=weakly)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,21 @@ class SnapshotTables:
     sessions: Table
     dislikes: Table
     entities: Table
+    features: Table
     taken: datetime
+
+    def until(self, moment: datetime) -> SnapshotTables:
+        """Return the record as it stood at `moment`: what came later, outcomes too, is not in it.
+
+        Entities and their features stay as they are: a snapshot holds their latest state alone.
+        """
+        return replace(
+            self,
+            interactions=self.interactions.filter(self.interactions.event_time <= moment),
+            sessions=self.sessions.filter(self.sessions.serve_time <= moment),
+            dislikes=self.dislikes.filter(self.dislikes.event_time <= moment),
+            taken=min(moment, self.taken),
+        )
 
 
 def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
@@ -47,6 +61,7 @@ def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
         sessions=read(TableName.SESSIONS),
         dislikes=read(TableName.DISLIKES),
         entities=read(TableName.ENTITIES),
+        features=read(TableName.FEATURES),
         taken=snapshot.manifest.created,
     )
 
@@ -59,7 +74,8 @@ def by_event(column: Any, values: dict[str, float]) -> Any:
 def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True) -> Table:
     """Return the use case's interactions in order of time, numbered from 0 in column `place`.
 
-    Columns: place, sequence, subject_id, item_id, session_id, event_type, event_time, rank, weight, label.
+    Columns: place, sequence, subject_id, item_id, session_id, event_type, event_time, source, rank, score,
+    weight, label; rank and score are those of the list it came from, null for an organic one.
     Interactions of event types the use case does not have are left out, and those of entities that the
     snapshot does not hold (erased, or never stored). `by_time` false numbers them in an order by chance, the
     same every time, for data whose own test part was drawn by chance.
@@ -68,9 +84,7 @@ def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True
         tables.interactions.use_case == use_case.id,
         tables.interactions.event_type.isin(list(use_case.events)),
     )
-    for kind, column in ((use_case.subject, "subject_id"), (use_case.item, "item_id")):
-        known = tables.entities.filter(tables.entities.kind == kind).select(known_id="id")
-        found = found.semi_join(known, found[column] == known.known_id)
+    found = of_known(found, tables, use_case)
     order = [found.event_time, found.sequence] if by_time else [found.interaction_id.hash(), found.sequence]
     return found.select(
         "subject_id",
@@ -78,12 +92,22 @@ def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True
         "session_id",
         "event_type",
         "event_time",
+        "source",
         "rank",
+        "score",
         "sequence",
         place=ibis.row_number().over(ibis.window(order_by=order)),
         weight=by_event(found.event_type, {n: e.weight for n, e in use_case.events.items()}),
         label=by_event(found.event_type, {n: e.label for n, e in use_case.events.items()}),
     )
+
+
+def of_known(found: Table, tables: SnapshotTables, use_case: UseCase) -> Table:
+    """Return the rows whose `subject_id` and `item_id` are entities of the snapshot."""
+    for kind, column in ((use_case.subject, "subject_id"), (use_case.item, "item_id")):
+        known = tables.entities.filter(tables.entities.kind == kind).select(known_id="id")
+        found = found.semi_join(known, found[column] == known.known_id)
+    return found
 
 
 def part_of(ordered: Table, count: int, share: float, *, validation: bool) -> Table:

@@ -10,8 +10,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from matchloop.entities import EntityId
-from matchloop.errors import TooFewExamples
 from matchloop.retrieval.als import AlsModel, aged
+from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ def train_als(
     TooFewExamples
         When the matrix has fewer than two subjects, items or values.
     """
-    if min(*matrix.weights.shape, matrix.weights.nnz) < 2:
-        raise TooFewExamples(
-            f"als: {matrix.weights.shape[0]} subjects, {matrix.weights.shape[1]} items and "
-            f"{matrix.weights.nnz} pairs of positive weight; 2 of each are needed"
-        )
+    matrix.require(LEAST_PAIRS)
     trials = config.trials if judge is not None else config.trials[:1]
     quality: list[tuple[AlsTrial, float]] = []
     with progress_bar("als", len(trials) + 1, console) as bar:

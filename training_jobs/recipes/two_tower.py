@@ -17,8 +17,8 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from matchloop.errors import TooFewExamples
 from training_jobs.config import Loss
+from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.onnx_graph import Linear, feed_forward
 from training_jobs.recipes.pair_batches import Batch, Sampler
 from training_jobs.recipes.progress import progress_bar
@@ -75,11 +75,7 @@ def train_two_tower(
     TooFewExamples
         When there are fewer than two positives or items.
     """
-    positives = pairs.positives
-    if len(positives) < 2 or len(items) < 2:
-        raise TooFewExamples(
-            f"two_tower: {len(positives)} positives, {len(items)} items; 2 of each are needed"
-        )
+    pairs.require(LEAST_PAIRS)
     torch.set_num_threads(config.threads)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
