@@ -6,11 +6,11 @@ looked at once.
 
 The tiers part the test pairs: ``warm`` has those with both sides in train, ``cold_subject`` those whose
 subject is not in train but whose item is, ``cold_item`` those whose item is not, whoever the subject is;
-``all`` has every pair. (``cold_subject`` once had the pairs of an unseen subject with an unseen item too. They
-counted in two tiers, and nothing learned from reactions finds such an item, so the figure said as much about
-the share of new items as about the method.) Figures are means over the subjects that have a pair in the tier;
-``pairs`` says how many pairs those are. ``routed`` is what the subject's tier would give it; ``random`` an
-order by chance. An event type that the data set counts as relevant counts as a reaction in training too,
+``all`` has every pair. (``cold_subject`` once had the pairs of an unseen subject with an unseen item too.
+They counted in two tiers, and nothing learned from reactions finds such an item, so the figure said as much
+about the share of new items as about the method.) Figures are means over the subjects that have a pair in the
+tier; ``pairs`` says how many pairs those are. ``routed`` is what the subject's tier would give it; ``random``
+an order by chance. An event type that the data set counts as relevant counts as a reaction in training too,
 rejections included: what is asked is which items a subject will turn to.
 """
 

