@@ -228,7 +228,7 @@ class PopularModel:
                 raised[rows] += self.exponents[name] * np.log1p(lift)
             mass = sum(float(segment.count[span].sum()) for span in spans)
             unheard += self.exponents[name] * float(np.log1p(mass / self.smoothing))
-        rows = np.flatnonzero(raised)
+        rows = np.flatnonzero(raised > 0.0)
         return rows, np.exp(raised[rows]), float(np.exp(unheard))
 
     def boosted(self, segment_values: Mapping[str, Sequence[str]]) -> Boosted:
