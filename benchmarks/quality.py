@@ -4,10 +4,14 @@ Trains on a data set's train part as a retraining does, and ranks for every test
 less the subject's train pairs. Method orders and settings are chosen on a validation part of train; test is
 looked at once.
 
-``all`` counts every test pair; ``warm`` those with both sides in train; ``cold_item`` and ``cold_subject``
-those whose item, or subject, is not. ``routed`` is what the subject's tier would give it; ``random`` an order
-by chance. An event type that the data set counts as relevant counts as a reaction in training too, rejections
-included: what is asked is which items a subject will turn to.
+The tiers part the test pairs: ``warm`` has those with both sides in train, ``cold_subject`` those whose
+subject is not in train but whose item is, ``cold_item`` those whose item is not, whoever the subject is;
+``all`` has every pair. (``cold_subject`` once had the pairs of an unseen subject with an unseen item too.
+They counted in two tiers, and nothing learned from reactions finds such an item, so the figure said as much
+about the share of new items as about the method.) Figures are means over the subjects that have a pair in the
+tier; ``pairs`` says how many pairs those are. ``routed`` is what the subject's tier would give it; ``random``
+an order by chance. An event type that the data set counts as relevant counts as a reaction in training too,
+rejections included: what is asked is which items a subject will turn to.
 """
 
 from __future__ import annotations
@@ -163,7 +167,7 @@ def _on_test(
         model = two_tower_model(material, parts.two_tower)
         tops[Method.TWO_TOWER] = two_tower_top(model, everything, known, truth, K, material.encoded)
     if parts.popular is not None:
-        tops[Method.POPULAR] = popular_top(parts.popular, everything, truth, K)
+        tops[Method.POPULAR] = popular_top(parts.popular, everything, known, truth, K)
     orders = _orders(fitted, material, index, config)
     console.print({tier.value: [str(m) for m in order] for tier, order in orders.items()})
     tiers = tiers_of(use_case, known.counts(truth.subjects))
@@ -201,7 +205,7 @@ def _tiers(
     masks = {
         "warm": row_known & column_known,
         "cold_item": ~column_known,
-        "cold_subject": ~row_known,
+        "cold_subject": ~row_known & column_known,
         "all": np.ones(len(pairs.row), dtype=np.bool_),
     }
     found = {}
@@ -221,16 +225,17 @@ def _figures(
     for method, top in tops.items():
         found = truth.metrics(top[rows], K)
         means = {name: float(found[name].mean()) if len(rows) else 0.0 for name in REPORTED}
-        figures[method] = {**means, "subjects": len(rows)}
+        figures[method] = {**means, "subjects": len(rows), "pairs": int(truth.relevant.nnz)}
     return figures
 
 
 def _print(use_case: str, figures: Figures) -> None:
     methods = list(figures["all"])
-    table = Table("tier", "subjects", *methods, title=f"{use_case}: NDCG@{K} (hit, recall)")
+    table = Table("tier", "subjects", "pairs", *methods, title=f"{use_case}: NDCG@{K} (hit, recall)")
     for tier, by_method in figures.items():
         cells = [" ".join(f"{by_method[method][name]:.4f}" for name in REPORTED) for method in methods]
-        table.add_row(tier, str(int(by_method[methods[0]]["subjects"])), *cells)
+        first = by_method[methods[0]]
+        table.add_row(tier, str(int(first["subjects"])), str(int(first["pairs"])), *cells)
     console.print(table)
 
 

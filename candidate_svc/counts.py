@@ -70,6 +70,12 @@ class ItemCounts:
         self._interactions = Column(np.float64, fill=0.0)
         self._weight = Column(np.float64, fill=0.0)
         self._maximum = 0.0
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """A number that is another one after every change of the counts."""
+        return self._version
 
     def apply(self, stats: Iterable[ItemStats]) -> None:
         """Put counts in their rows; an item not listed yet gets a row that is inactive until it is."""
@@ -82,6 +88,7 @@ class ItemCounts:
         if count:
             totals = popularity_count(self._views.upto(count), self._interactions.upto(count))
             self._maximum = float(totals.max())
+        self._version += 1
 
     def clear(self, row: int) -> None:
         """Forget what was counted of the row's item; by the writer only."""

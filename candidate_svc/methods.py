@@ -190,7 +190,7 @@ def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:
 
 
 class Popular:
-    """Live popularity within the subject's segments. Has an answer as long as any item may be shown."""
+    """Live popularity among subjects like this one. Has an answer as long as any item may be shown."""
 
     def __init__(self, popularity: LivePopularity) -> None:
         self._popularity = popularity
@@ -198,9 +198,8 @@ class Popular:
     def find(self, query: Query, k: int) -> Sequence[Hit]:
         """See `Retrieval`; items that nobody looked at come last, with score 0."""
         part = query.models.popular if query.models is not None else None
-        scores = self._popularity.scores(part, query.segments, query.count, query.now)
-        scores = np.where(query.allowed, scores, -np.inf)
-        found = top_k(scores, k)
+        boosted = self._popularity.boosted(part, query.segments, query.count, query.now)
+        found = boosted.best(k, query.allowed)
         return [
             Hit(query.rows.entity(row).key.id, score)
             for row, score in zip(found.item.tolist(), found.score.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Live popularity: the store's decayed counts, mixed with what a release knows of the subject's segments."""
+"""Live popularity: the store's decayed counts, raised by what a release knows of subjects like this one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from matchloop.retrieval.boosted import Base, Boosted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,65 +28,76 @@ class PopularPart:
     places: RowMap
 
 
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Overall shares as of one state of the counts, and the rows with one that the release never counted."""
+
+    part: PopularPart | None
+    version: int
+    base: Base
+    unheard: NDArray[np.int64]
+
+
 class LivePopularity:
     """Popularity of one use case's items.
 
-    Counts are live: a view counts as soon as the mirror has it. How they differ within a segment (say, a
-    country) is the release's knowledge: with live share p(i), and the release's count c_v(i) of item i within
-    the values v that the subject has of one feature, the share there is (Σ c_v(i) + m p(i)) / (Σ C_v + m), m
-    the release's smoothing. The score is the mean of these over the features of which the subject has a value
-    that the release knows, p(i) when there is none.
+    Overall counts are live: a view counts as soon as the mirror has it. How they differ among subjects (say,
+    of a country) is the release's knowledge: the live share of an item is multiplied by the release's ratio
+    for the subject's values, and the whole normed to sum 1; see `PopularModel`. An item without any count
+    when the release was made has ratio 1.
     """
 
     def __init__(self, counts: ItemCounts) -> None:
         self._counts = counts
+        self._known: _Shares | None = None
 
-    def scores(
+    def boosted(
         self,
         part: PopularPart | None,
         segment_values: Mapping[str, Sequence[str]],
         count: int,
         now: datetime,
-    ) -> NDArray[np.float64]:
-        """Return the score of the first `count` rows, (count,), each in [0, 1].
+    ) -> Boosted:
+        """Return the shares of the first `count` rows for a subject with these values.
 
         Parameters
         ----------
         part
             The release's; None: live counts alone. Its overall counts stand in while none are live.
         segment_values
-            The subject's values by feature name; {}: the overall order.
+            The subject's values by segment; {}: the overall order.
         """
-        share = self._share(part, count, now)
-        if part is None:
-            return share
-        found = [_within(part, name, values, share) for name, values in segment_values.items()]
-        known = [within for within in found if within is not None]
-        return np.asarray(sum(known) / len(known)) if known else share
+        shares = self._shares(part, count, now)
+        base = shares.base
+        if part is None or not segment_values:
+            return Boosted(base, np.zeros(0, dtype=np.int64), np.zeros(0))
+        at, factor, unheard = part.model.boosts(segment_values)
+        rows = part.places.rows(count)[at]
+        here = rows >= 0
+        rows, factor = rows[here], factor[here]
+        if unheard > 1.0 and len(shares.unheard):
+            rows = np.concatenate([rows, shares.unheard])
+            factor = np.concatenate([factor, np.full(len(shares.unheard), unheard)])
+        return Boosted(base, rows, base.share[rows] * factor)
 
-    def _share(self, part: PopularPart | None, count: int, now: datetime) -> NDArray[np.float64]:
-        share = self._counts.decayed(count, now)
-        if not share.any() and part is not None:
-            share = np.zeros(count)
+    def _shares(self, part: PopularPart | None, count: int, now: datetime) -> _Shares:
+        """Return the shares; all counts decay alike, so they hold until a count changes."""
+        known, version = self._known, self._counts.version
+        if (
+            known is not None
+            and known.part is part
+            and known.version == version
+            and len(known.base.share) == count
+        ):
+            return known
+        live = self._counts.decayed(count, now)
+        unheard = live > 0.0
+        if part is not None:
             rows = part.places.rows(count)
-            share[rows[rows >= 0]] = part.model.overall[rows >= 0]
-        return share / (float(share.sum()) or 1.0)
-
-
-def _within(
-    part: PopularPart, name: str, values: Sequence[str], share: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    segment = part.model.segments.get(name)
-    held = () if segment is None else [value for value in dict.fromkeys(values) if value in segment.values]
-    if segment is None or not held:
-        return None
-    within = part.model.smoothing * share
-    mass = part.model.smoothing
-    places = part.places.rows(len(share))
-    for value in held:
-        at = segment.values.index(value)
-        span = slice(segment.start[at], segment.start[at + 1])
-        rows = places[segment.item[span]]
-        within[rows[rows >= 0]] += segment.count[span][rows >= 0]
-        mass += float(segment.count[span].sum())
-    return within / mass
+            here = rows >= 0
+            if not live.any():
+                live = np.zeros(count)
+                live[rows[here]] = part.model.overall[here]
+            unheard[rows[here & (part.model.reference > 0.0)]] = False
+        self._known = _Shares(part, version, Base.of(live), np.flatnonzero(unheard))
+        return self._known

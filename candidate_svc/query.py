@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
-from matchloop.entities import Entity, EntityKey, Kind, discrete_values
+from matchloop.entities import Entity, EntityKey, Kind
+from matchloop.retrieval.segments import segment_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,14 +118,15 @@ class Query:
 
     @cached_property
     def segments(self) -> dict[str, tuple[str, ...]]:
-        """The subject's values of the features within which popularity is counted."""
-        if self.subject is None:
+        """The subject's values by segment within which popularity differs; {} when nobody asks."""
+        if self.subject is None and not self.asked.subject_id:
             return {}
-        features = self.subject.features
-        found = {
-            name: discrete_values(features.get(name)) for name in self.asked.use_case.popularity.segments
-        }
-        return {name: values for name, values in found.items() if values}
+        return segment_values(
+            self.asked.use_case.popularity,
+            None if self.subject is None else self.subject.features,
+            now=self.now,
+            earlier=self.state.interaction_count,
+        )
 
 
 def _allowed(asked: Asked, state: SubjectState, rows: ItemRows, count: int) -> NDArray[np.bool_]:

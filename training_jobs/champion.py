@@ -45,7 +45,7 @@ def champion_top(folder: Path, material: Material, truth: Truth, config: Trainin
     if "two_tower" in parts:
         tops[Method.TWO_TOWER] = two_tower_top(load_two_tower(folder, use_case), material, known, truth, k)
     if "popular" in parts:
-        tops[Method.POPULAR] = popular_top(PopularModel.load(folder / "popular"), material, truth, k)
+        tops[Method.POPULAR] = popular_top(PopularModel.load(folder / "popular"), material, known, truth, k)
     tiers = tiers_of(use_case, known.counts(truth.subjects))
     return routed_top(tops, orders_of(folder, use_case), tiers, k)
 

@@ -137,6 +137,36 @@ class TwoTowerConfig(_Part):
     threads: Positive = 2
 
 
+class PopularConfig(_Part):
+    """Popular: settings tried one at a time, judged on the validation part.
+
+    Parameters
+    ----------
+    exponents
+        How much a segment says, tried for each.
+    smoothing
+        Mass of the prior, in events of mean weight.
+    half_lives
+        Of the ratios, as multiples of the use case's half-life.
+    rounds
+        At most so often are all settings gone through.
+    seconds
+        No setting is tried after this long.
+    subjects
+        Judged on at most so many.
+    least_subjects
+        With fewer to judge by, defaults hold.
+    """
+
+    exponents: tuple[Annotated[float, Field(ge=0.0, le=4.0)], ...] = (0.0, 0.3, 0.5, 0.7, 1.0, 1.3)
+    smoothing: tuple[Rate, ...] = (10.0, 30.0, 100.0, 300.0)
+    half_lives: tuple[Rate, ...] = (0.5, 1.0, 2.0, 4.0)
+    rounds: Positive = 3
+    seconds: Annotated[float, Field(ge=0.0)] = 60.0
+    subjects: Positive = 1000
+    least_subjects: Positive = 50
+
+
 class RankerConfig(_Part):
     """The ranker's network and how it is trained."""
 
@@ -186,6 +216,7 @@ class TrainingConfig(_Part):
     dataset: DatasetConfig = DatasetConfig()
     als: AlsConfig = AlsConfig()
     two_tower: TwoTowerConfig = TwoTowerConfig()
+    popular: PopularConfig = PopularConfig()
     ranker: RankerConfig = RankerConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: GateConfig = GateConfig()

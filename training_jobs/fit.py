@@ -18,7 +18,7 @@ from training_jobs.build import DataSets, build_datasets
 from training_jobs.evaluate import Truth, interval_of, random_top
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
-from training_jobs.recipes.popular import count_popular
+from training_jobs.recipes.popular import Counting, default_settings, tune_popular
 from training_jobs.scoring import (
     Known,
     als_top,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from matchloop.rerank.calibration import Platt
     from matchloop.retrieval.als import AlsModel
+    from matchloop.retrieval.popular import PopularModel
     from training_jobs.config import TrainingConfig
     from training_jobs.material import Material
 
@@ -219,11 +220,24 @@ class _Run:
             tops[Method.TWO_TOWER] = two_tower_top(model, self.material, self.known, truth, k, encoded)
 
     def popular(self) -> None:
-        model = count_popular(self.material, self.material.training_events)
-        k = self.config.evaluate.k
+        k, config = self.config.evaluate.k, self.config.popular
+        counting = Counting.of(self.material, self.material.training_events)
+        settings = default_settings(self.material)
+        if len(self.judged) >= config.least_subjects:
+            few = self.judged
+            if len(few) > config.subjects:
+                rng = np.random.default_rng(self.config.seed)
+                few = few.of(np.sort(rng.choice(len(few), config.subjects, replace=False)))
+
+            def judge(model: PopularModel) -> NDArray[np.float64]:
+                return few.weighted_ndcg(popular_top(model, self.material, self.known, few, k), k)
+
+            settings = tune_popular(counting, config, judge)
+        self.metrics |= settings.metrics
+        model = counting.model(settings)
         for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
-            tops[Method.POPULAR] = popular_top(model, self.material, truth, k)
-        everything = count_popular(self.material, self.material.events)
+            tops[Method.POPULAR] = popular_top(model, self.material, self.known, truth, k)
+        everything = Counting.of(self.material, self.material.events).model(settings)
         if everything.overall.any():
             self.parts = replace(self.parts, popular=everything)
         else:

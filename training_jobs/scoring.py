@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matchloop.retrieval.segments import segment_values
 from matchloop.retrieval.two_tower import history_vectors
 from matchloop.usecase import Method, Tier
 from training_jobs.evaluate.ranking import BLOCK, Truth, top_by_vectors
-from training_jobs.recipes.popular import segment_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +58,13 @@ class Known:
         day = np.timedelta64(1, "D")
         ages: NDArray[np.float64] = (self.events.time[-1] - self.events.time[at]) / day
         return ages
+
+    @property
+    def latest(self) -> datetime:
+        """When the last event was, aware UTC; 1970 if there is none."""
+        last = self.events.time.max() if len(self.events) else np.datetime64(0, "us")
+        found: datetime = last.astype("datetime64[us]").item()
+        return found.replace(tzinfo=UTC)
 
     def counts(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many events each subject has: what its tier depends on."""
@@ -126,17 +134,24 @@ def served_history(
     return history_vectors(item_rows[items], line, weights, len(latest))
 
 
-def popular_top(model: PopularModel, material: Material, truth: Truth, k: int) -> NDArray[np.int64]:
-    """Return what is popular within each subject's segments."""
+def popular_top(
+    model: PopularModel, material: Material, known: Known, truth: Truth, k: int
+) -> NDArray[np.int64]:
+    """Return what is popular among subjects like each subject, as it would be after the last known event."""
     place = {id_: row for row, id_ in enumerate(material.item_ids)}
     rows = np.array([place.get(str(id_), -1) for id_ in model.item_ids], dtype=np.int64)
+    now, held = known.latest, rows >= 0
+    earlier = known.counts(truth.subjects)
     top = np.full((len(truth), k), -1, dtype=np.int64)
     for at in range(0, len(truth), BLOCK):
         block = truth.subjects[at : at + BLOCK].tolist()
         scores = np.full((len(block), len(material.items)), -np.inf, dtype=np.float32)
         for line, subject in enumerate(block):
-            values = segment_values(material.use_case, material.subjects[subject])
-            scores[line, rows[rows >= 0]] = model.scores(values)[rows >= 0]
+            features = material.subjects[subject].features
+            values = segment_values(
+                material.use_case.popularity, features, now=now, earlier=int(earlier[at + line])
+            )
+            scores[line, rows[held]] = model.scores(values)[held]
         scores[scores <= 0.0] = -np.inf  # nobody ever reacted to it
         top[at : at + BLOCK] = truth.best(scores, slice(at, at + BLOCK), k)
     return top

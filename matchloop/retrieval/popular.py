@@ -1,16 +1,24 @@
-"""Popular items: time-decayed weighted counts, overall and within the subject's segments."""
+"""Popular items: time-decayed weighted counts, and how they differ among subjects like this one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from matchloop.errors import InvalidInput
+from matchloop.retrieval.boosted import Base, Boosted
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
-from matchloop.retrieval.scored import Hit, best_allowed, rows_of
+from matchloop.retrieval.scored import Hit, rows_of
+from matchloop.retrieval.segment_counts import (
+    SegmentColumn,
+    SegmentCounts,
+    check_counts,
+    check_segment,
+    decayed,
+    segment_counts,
+    sums,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,39 +28,27 @@ if TYPE_CHECKING:
 
     from matchloop.entities import EntityId
 
-SMOOTHING = 50.0
-"""Decayed weight at which a segment value's own counts speak as loud as what was expected without them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentCounts:
-    """Counts within the values of one subject feature, as sparse rows.
-
-    Parameters
-    ----------
-    values
-        Distinct feature values, one per row.
-    start
-        int64, shape (len(values) + 1,): row v is `item[start[v]:start[v + 1]]`.
-    item
-        int64: item rows.
-    count
-        float64, same shape: decayed weighted counts, over 0.
-    """
-
-    values: list[str]
-    start: NDArray[np.int64]
-    item: NDArray[np.int64]
-    count: NDArray[np.float64]
+SMOOTHING = 100.0
+"""Decayed weight at which a segment's own counts speak as loud as what was expected without them."""
 
 
 class PopularModel:
     """Ranks items by the share of reactions that goes to them, among subjects like this one.
 
-    With p(i) the overall share of item i, the share within a segment is smoothed towards it,
-    p_s(i) = (c_s(i) + m p(i)) / (C_s + m), where c_s sums the counts within the values that the subject has
-    for that feature. The score is the mean of p_s over the segments of which the subject has values, or
-    p(i) if there are none. Everything decays alike, so shares hold until the next build.
+    With p(i) the share of item i overall and p(i|v) its share within the value v of a segment f, smoothed
+    towards p (Dirichlet prior of mass m: p(i|v) = (c_v(i) + m p(i)) / (C_v + m)), the score is
+
+        p(i) prod_f (p(i|v_f) / p(i))^a_f, normed to sum 1,
+
+    over the segments of which the subject has a known value; of several values of one segment the counts are
+    summed. With all a_f = 1 that is naive Bayes; smaller ones make up for what segments say twice. An item
+    that had no count at the build has the ratio 1: nothing is known of where it is liked.
+
+    Since (C_v + m) is the same for all items, only those with a count in a segment of the subject's are
+    raised, p(i) (1 + c_v(i) / (m p(i)))^a, and all others keep their place (`Boosted`).
+
+    The ratios are of counts of their own, decayed with a half-life of their own, so the overall counts may be
+    replaced by live ones. Everything decays alike, so shares hold until the next build.
 
     Parameters
     ----------
@@ -61,14 +57,19 @@ class PopularModel:
     overall
         float64, shape (n_items,), 0 or more: decayed weighted counts.
     segments
-        Counts by subject feature name.
+        Counts by segment.
+    reference
+        float64, shape (n_items,): what the ratios compare segments with, decayed as they are; over 0 where a
+        segment counts anything. None: `overall`.
     smoothing
         m, over 0, in decayed event weight.
+    exponents
+        a_f by segment, 0 or more; 1 where none is given.
 
     Raises
     ------
     InvalidInput
-        If shapes disagree, an id stands twice, or a count is negative or not finite.
+        If shapes disagree, an id stands twice, or a number is negative or not finite.
     """
 
     def __init__(
@@ -77,25 +78,42 @@ class PopularModel:
         overall: NDArray[np.float64],
         segments: Mapping[str, SegmentCounts],
         *,
+        reference: NDArray[np.float64] | None = None,
         smoothing: float = SMOOTHING,
+        exponents: Mapping[str, float] | None = None,
     ) -> None:
+        reference = overall if reference is None else reference
         if overall.shape != (len(item_ids),) or len(set(item_ids)) != len(item_ids):
             raise InvalidInput(f"{len(item_ids)} item ids, overall {overall.shape}; ids must be distinct")
+        if reference.shape != overall.shape:
+            raise InvalidInput(f"reference {reference.shape}, overall {overall.shape}")
         if not (np.isfinite(smoothing) and smoothing > 0.0):
             raise InvalidInput(f"smoothing is {smoothing}, must be over 0")
-        _check_counts("overall", overall)
+        check_counts("overall", overall)
+        check_counts("reference", reference)
         for name, segment in segments.items():
-            _check_segment(name, segment, len(item_ids))
+            check_segment(name, segment, reference)
+        self.exponents = {name: float((exponents or {}).get(name, 1.0)) for name in segments}
+        for name, exponent in self.exponents.items():
+            if not (np.isfinite(exponent) and exponent >= 0.0):
+                raise InvalidInput(f"segment `{name}`: exponent is {exponent}, must be 0 or more")
         self.item_ids = list(item_ids)
         self.overall = np.asarray(overall, dtype=np.float64)
+        self.reference = np.asarray(reference, dtype=np.float64)
         self.segments = dict(segments)
         self.smoothing = smoothing
         self._row = {id_: row for row, id_ in enumerate(self.item_ids)}
-        self._share = self.overall / (self.overall.sum() or 1.0)  # (n_items,)
+        self._base = Base.of(self.overall)
+        self._prior = smoothing * self.reference / (float(self.reference.sum()) or 1.0)  # (n_items,): m p(i)
         self._place = {
             name: {value: place for place, value in enumerate(segment.values)}
             for name, segment in self.segments.items()
         }
+        self._gain = {
+            name: self.exponents[name] * np.log1p(segment.count / self._prior[segment.item])
+            for name, segment in self.segments.items()
+        }
+        self._unheard = np.flatnonzero((self.reference <= 0.0) & (self.overall > 0.0))
 
     @classmethod
     def build(
@@ -104,10 +122,12 @@ class PopularModel:
         item_rows: NDArray[np.int64],
         age_days: NDArray[np.floating],
         weights: NDArray[np.floating],
-        segments: Mapping[str, Sequence[tuple[str, ...]]],
+        segments: Mapping[str, SegmentColumn | Sequence[tuple[str, ...]]],
         *,
         half_life_days: float,
+        ratio_half_life_days: float | None = None,
         smoothing: float = SMOOTHING,
+        exponents: Mapping[str, float] | None = None,
     ) -> PopularModel:
         """Count events.
 
@@ -122,18 +142,38 @@ class PopularModel:
         weights
             Event weights, shape (n,), finite; events of 0 and less are left out.
         segments
-            By subject feature, the values that each event's subject has, n entries; () where it has none.
+            By name, the values that each event's subject had, n entries; () where it had none.
         half_life_days
             After this many days an event counts half; over 0.
-        smoothing
+        ratio_half_life_days
+            The same for the ratios; None: alike.
+        smoothing, exponents
             See the class.
         """
-        rows, counts = _decayed(item_rows, age_days, weights, len(item_ids), half_life_days)
-        overall = _sums(rows, counts, len(item_ids))
+        items = len(item_ids)
+        rows, counts = decayed(item_rows, age_days, weights, items, half_life_days)
+        overall = sums(rows, counts, items)
+        if ratio_half_life_days is not None:
+            rows, counts = decayed(item_rows, age_days, weights, items, ratio_half_life_days)
         counted = {
-            name: _segment_counts(values, rows, counts, len(item_ids)) for name, values in segments.items()
+            name: segment_counts(
+                values if isinstance(values, SegmentColumn) else SegmentColumn.of(values), rows, counts, items
+            )
+            for name, values in segments.items()
         }
-        return cls(item_ids, overall, counted, smoothing=smoothing)
+        reference = sums(rows, counts, items)
+        return cls(item_ids, overall, counted, reference=reference, smoothing=smoothing, exponents=exponents)
+
+    def tuned(self, *, smoothing: float, exponents: Mapping[str, float]) -> PopularModel:
+        """Return a model over the same counts with other settings; see the class."""
+        return PopularModel(
+            self.item_ids,
+            self.overall,
+            self.segments,
+            reference=self.reference,
+            smoothing=smoothing,
+            exponents=exponents,
+        )
 
     def with_overall(self, counts: Mapping[EntityId, float]) -> PopularModel:
         """Return a model in which the overall counts of these items are replaced, e.g. by live ones.
@@ -146,26 +186,62 @@ class PopularModel:
         ids = [*self.item_ids, *new]
         row = {**self._row, **{id_: len(self._row) + at for at, id_ in enumerate(new)}}
         overall[[row[id_] for id_ in counts]] = list(counts.values())
-        return PopularModel(ids, overall, self.segments, smoothing=self.smoothing)
+        return PopularModel(
+            ids,
+            overall,
+            self.segments,
+            reference=np.concatenate([self.reference, np.zeros(len(new))]),
+            smoothing=self.smoothing,
+            exponents=self.exponents,
+        )
 
-    def scores(self, segment_values: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
-        """Return the score of every item, shape (n_items,), each in [0, 1], together 1 or less."""
-        total = np.zeros(len(self.item_ids))
-        used = 0
-        for name, values in segment_values.items():
-            places = [self._place[name][v] for v in dict.fromkeys(values) if v in self._place.get(name, {})]
-            if not places:
+    def boosts(
+        self, segment_values: Mapping[str, Sequence[str]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+        """Return by how much a subject's values raise which items.
+
+        Returns
+        -------
+        rows
+            int64 (b,), ascending: items with a count in a segment of the subject's.
+        factor
+            float64 (b,), 1 or more: what their overall share is multiplied by.
+        unheard
+            The factor of items without any count at the build, 1 or more; all others keep their share.
+        """
+        raised = np.zeros(len(self.item_ids))
+        unheard = 0.0
+        for name in sorted(segment_values):
+            known = self._place.get(name, {})
+            places = sorted({known[value] for value in segment_values[name] if value in known})
+            if not places or not self.exponents[name]:
                 continue
             segment = self.segments[name]
-            within = self.smoothing * self._share
-            mass = self.smoothing
-            for place in places:
-                span = slice(segment.start[place], segment.start[place + 1])
-                within[segment.item[span]] += segment.count[span]
-                mass += float(segment.count[span].sum())
-            total += within / mass
-            used += 1
-        return total / used if used else self._share
+            spans = [slice(segment.start[place], segment.start[place + 1]) for place in places]
+            if len(spans) == 1:
+                raised[segment.item[spans[0]]] += self._gain[name][spans[0]]
+            else:
+                item = np.concatenate([segment.item[span] for span in spans])
+                count = np.concatenate([segment.count[span] for span in spans])
+                rows, at = np.unique(item, return_inverse=True)
+                lift = np.bincount(at, count) / self._prior[rows]
+                raised[rows] += self.exponents[name] * np.log1p(lift)
+            mass = sum(float(segment.count[span].sum()) for span in spans)
+            unheard += self.exponents[name] * float(np.log1p(mass / self.smoothing))
+        rows = np.flatnonzero(raised > 0.0)
+        return rows, np.exp(raised[rows]), float(np.exp(unheard))
+
+    def boosted(self, segment_values: Mapping[str, Sequence[str]]) -> Boosted:
+        """Return the shares for a subject with these values."""
+        rows, factor, unheard = self.boosts(segment_values)
+        if unheard > 1.0 and len(self._unheard):
+            rows = np.concatenate([rows, self._unheard])
+            factor = np.concatenate([factor, np.full(len(self._unheard), unheard)])
+        return Boosted(self._base, rows, self._base.share[rows] * factor)
+
+    def scores(self, segment_values: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
+        """Return the score of every item, shape (n_items,), in [0, 1], together 1; all 0 without counts."""
+        return self.boosted(segment_values).scores()
 
     def search(
         self,
@@ -180,8 +256,8 @@ class PopularModel:
         Parameters
         ----------
         segment_values
-            The subject's values by feature name; unknown features and values are passed over; {} for the
-            overall order (trending).
+            The subject's values by segment; unknown segments and values are passed over; {} for the overall
+            order (trending).
         k
             0 or more.
         exclude
@@ -189,19 +265,39 @@ class PopularModel:
         allow
             Only items for which this is true, if given.
         """
-        rows = rows_of(exclude, self._row)
-        return best_allowed(self.scores(segment_values), k, self.item_ids, exclude=rows, allow=allow)
+        if k < 0:
+            raise InvalidInput(f"k is {k}, must be 0 or more")
+        boosted = self.boosted(segment_values)
+        allowed = np.ones(len(self.item_ids), dtype=np.bool_)
+        allowed[rows_of(exclude, self._row)] = False
+        if allow is None:
+            return boosted.best(k, allowed).hits(self.item_ids)
+        fetch = 2 * k + 32
+        while True:
+            found = boosted.best(fetch, allowed)
+            hits = [hit for hit in found.hits(self.item_ids) if allow(hit.item)]
+            if len(hits) >= k or len(found) < fetch:
+                return hits[:k]
+            fetch *= 4
 
     def save(self, folder: Path) -> None:
-        """Write the part: popular.json, item_ids.json, overall.npy and three arrays per segment."""
+        """Write popular.json, item_ids.json, overall.npy, reference.npy and three arrays per segment."""
         names = list(self.segments)
         settings = {
             "smoothing": self.smoothing,
-            "segments": [{"name": name, "values": self.segments[name].values} for name in names],
+            "segments": [
+                {
+                    "name": name,
+                    "values": self.segments[name].values,
+                    "exponent": self.exponents[name],
+                }
+                for name in names
+            ],
         }
         write_json(folder, "popular", settings)
         write_json(folder, "item_ids", self.item_ids)
         write_array(folder, "overall", self.overall)
+        write_array(folder, "reference", self.reference)
         for at, name in enumerate(names):
             write_array(folder, f"segment{at}_start", self.segments[name].start)
             write_array(folder, f"segment{at}_item", self.segments[name].item)
@@ -219,6 +315,7 @@ class PopularModel:
         settings = read_json(folder, "popular")
         ids = read_ids(folder, "item_ids")
         overall = read_array(folder, "overall", shape=(len(ids),), dtype=np.float64)
+        reference = read_array(folder, "reference", shape=(len(ids),), dtype=np.float64)
         with refusing(f"{folder.name}/popular.json"):
             segments = {}
             for at, declared in enumerate(settings["segments"]):
@@ -227,60 +324,11 @@ class PopularModel:
                 item = read_array(folder, f"segment{at}_item", shape=(None,), dtype=np.int64)
                 count = read_array(folder, f"segment{at}_count", shape=(len(item),), dtype=np.float64)
                 segments[str(declared["name"])] = SegmentCounts(values, start, item, count)
-            return cls(ids, overall, segments, smoothing=float(settings["smoothing"]))
-
-
-def _decayed(
-    item_rows: NDArray[np.int64],
-    age_days: NDArray[np.floating],
-    weights: NDArray[np.floating],
-    items: int,
-    half_life_days: float,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the events' item rows and decayed weights, 0 for those that do not count."""
-    rows = np.asarray(item_rows, dtype=np.int64)
-    if not (rows.shape == age_days.shape == weights.shape and rows.ndim == 1):
-        raise InvalidInput(f"item rows {rows.shape}, ages {age_days.shape}, weights {weights.shape}")
-    if not (np.isfinite(age_days).all() and np.isfinite(weights).all() and half_life_days > 0.0):
-        raise InvalidInput("ages and weights must be finite, half_life_days over 0")
-    if len(rows) and (rows.min() < 0 or rows.max() >= items):
-        raise InvalidInput(f"an item row is outside 0 to {items - 1}")
-    decay = 0.5 ** (np.clip(age_days, 0.0, None).astype(np.float64) / half_life_days)
-    return rows, np.clip(weights, 0.0, None) * decay
-
-
-def _sums(place: NDArray[np.int64], amounts: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    return np.bincount(place, amounts, minlength=length).astype(np.float64)
-
-
-def _segment_counts(
-    values: Sequence[tuple[str, ...]], rows: NDArray[np.int64], counts: NDArray[np.float64], items: int
-) -> SegmentCounts:
-    if len(values) != len(rows):
-        raise InvalidInput(f"{len(values)} entries of segment values, {len(rows)} events")
-    held = np.fromiter((len(entry) for entry in values), dtype=np.int64, count=len(values))
-    names = sorted(set(chain.from_iterable(values)))
-    place = {name: at for at, name in enumerate(names)}
-    flat = np.fromiter((place[v] for v in chain.from_iterable(values)), dtype=np.int64, count=int(held.sum()))
-    pair = flat * items + np.repeat(rows, held)
-    distinct, at = np.unique(pair, return_inverse=True)
-    total = _sums(at, np.repeat(counts, held), len(distinct))
-    kept, total = distinct[total > 0.0], total[total > 0.0]
-    of_value, of_item = np.divmod(kept, max(items, 1))
-    start = np.searchsorted(of_value, np.arange(len(names) + 1)).astype(np.int64)
-    return SegmentCounts(names, start, of_item.astype(np.int64), total)
-
-
-def _check_counts(what: str, counts: NDArray[np.float64]) -> None:
-    if not np.isfinite(counts).all() or (len(counts) and counts.min() < 0.0):
-        raise InvalidInput(f"{what}: a count is negative or not finite")
-
-
-def _check_segment(name: str, segment: SegmentCounts, items: int) -> None:
-    start, item = segment.start, segment.item
-    whole = start.shape == (len(segment.values) + 1,) and item.shape == segment.count.shape
-    if not whole or start[0] != 0 or start[-1] != len(item) or (np.diff(start) < 0).any():
-        raise InvalidInput(f"segment `{name}`: the arrays do not fit together")
-    if len(item) and (item.min() < 0 or item.max() >= items):
-        raise InvalidInput(f"segment `{name}`: an item row is outside 0 to {items - 1}")
-    _check_counts(f"segment `{name}`", segment.count)
+            return cls(
+                ids,
+                overall,
+                segments,
+                reference=reference,
+                smoothing=float(settings["smoothing"]),
+                exponents={str(each["name"]): float(each["exponent"]) for each in settings["segments"]},
+            )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -121,11 +122,35 @@ class Popularity(_Part):
     half_life_days
         After this many days an event counts half.
     segments
-        Subject features within whose values popularity is counted too.
+        Categorical and multi subject features within whose values popularity is counted too.
+    ages
+        Numeric subject features that hold a year, and the bounds (years, ascending) that part the subjects by
+        how old they were at the event; a missing year is a part of its own.
+    earlier
+        Bounds (ascending) that part the events by how many interactions the subject had before; () for no
+        parting.
     """
 
     half_life_days: Annotated[float, Field(gt=0.0)] = 14.0
     segments: tuple[Name, ...] = ()
+    ages: dict[Name, Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=50)]] = Field(
+        default_factory=dict
+    )
+    earlier: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=50)] = (1, 5, 20)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Popularity:
+        bounds = {**{f"ages.{name}": each for name, each in self.ages.items()}, "earlier": self.earlier}
+        problems = [
+            f"{where}: bounds must ascend"
+            for where, each in bounds.items()
+            if any(low >= high for low, high in pairwise(each))
+        ]
+        if len(set(self.segments)) != len(self.segments):
+            problems.append("segments: a name stands twice")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class RankingRules(_Part):
@@ -205,6 +230,11 @@ class UseCase(_Part):
                 problems.append(f"{where}: unknown feature `{name}`")
             elif schema[name] not in discrete:
                 problems.append(f"{where}: `{name}` is {schema[name]}, not categorical or multi")
+        for name in self.popularity.ages:
+            if name not in subject:
+                problems.append(f"popularity.ages: unknown feature `{name}`")
+            elif subject[name] is not FeatureType.NUMERIC:
+                problems.append(f"popularity.ages: `{name}` is {subject[name]}, not numeric")
         return problems
 
     def _ranking_problems(self) -> list[str]:

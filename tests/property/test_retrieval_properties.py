@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -24,6 +25,7 @@ from matchloop.entities import (
 )
 from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.boosted import Base, Boosted
 from matchloop.retrieval.content import ContentIndex
 from matchloop.retrieval.fusion import fuse
 from matchloop.retrieval.popular import PopularModel
@@ -192,11 +194,39 @@ def test_popular_shares_do_not_depend_on_the_order_of_events(
             half_life_days=30.0,
         )
 
-    scores = build(events).scores({"letter": sorted(values)})
+    model = build(events)
+    scores = model.scores({"letter": sorted(values)})
     assert np.isfinite(scores).all()
     assert (scores >= 0.0).all()
-    assert scores.sum() <= 1.0 + 1e-9
+    assert scores.sum() == pytest.approx(1.0 if model.overall.any() else 0.0)
     assert np.allclose(build(events[::-1]).scores({"letter": sorted(values)}), scores)
+    assert np.array_equal(model.scores({"letter": sorted(values, reverse=True)}), scores)
+    everything = model.search({"letter": sorted(values)}, 6)
+    assert [hit.score for hit in everything] == pytest.approx(sorted(scores, reverse=True), abs=1e-6)
+
+
+@SMALL
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=30),
+    st.dictionaries(st.integers(0, 29), st.floats(1.0, 9.0), max_size=10),
+    st.sets(st.integers(0, 29)),
+    st.integers(0, 31),
+)
+def test_the_best_of_boosted_shares_are_those_of_all_scores(
+    counts: list[int], raised: dict[int, float], hidden: set[int], k: int
+) -> None:
+    base = Base.of(np.asarray(counts, dtype=np.float64))
+    rows = np.asarray([row for row in raised if row < len(counts)], dtype=np.int64)
+    factor = np.asarray([raised[row] for row in rows.tolist()], dtype=np.float64)
+    boosted = Boosted(base, rows, base.share[rows] * factor)
+    allowed = np.asarray([row not in hidden for row in range(len(counts))])
+    scores = boosted.scores()
+    wanted = sorted(np.flatnonzero(allowed).tolist(), key=lambda row: (-scores[row], row))[:k]
+    found = boosted.best(k, allowed)
+    assert len(found) == len(wanted)
+    assert np.allclose(found.score, scores[wanted], atol=1e-7)
+    assert allowed[found.item].all()
+    assert len(set(found.item.tolist())) == len(found)
 
 
 RANKINGS = st.dictionaries(

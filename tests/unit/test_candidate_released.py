@@ -213,10 +213,15 @@ def test_popular_is_live_and_within_the_subjects_segment(tmp_path: Path) -> None
     assert get(made, de, Method.POPULAR, count=1) == ["s0"]
     assert get(made, us, Method.POPULAR, count=1) == ["s15"]
     assert get(made, SubjectState(), Method.POPULAR, count=2) == ["s0", "s15"]
-    made.store.count(stats("s9", weight=50.0), stats("s0", weight=1.0))
+    made.store.count(stats("s9", weight=5.0), stats("s0", weight=1.0), stats("s15", weight=3.0))
     made.mirror.poll_once()
-    assert get(made, SubjectState(), Method.POPULAR, count=2) == ["s9", "s0"]
-    assert get(made, us, Method.POPULAR, count=2) == ["s15", "s9"]
+    assert get(made, SubjectState(), Method.POPULAR, count=3) == ["s9", "s15", "s0"]
+    # In `us`, with m = 1 and release shares 10/13 and 3/13: s15 has (3 + 3/13) / 4 / (3/13) = 3.5 times its
+    # live share, s0 (10/13) / 4 / (10/13) = 0.25 times; s9 is new to the release: once.
+    found = made.retriever.find(Asked(use_case(), EntityId("d1"), 3, methods=(Method.POPULAR,)), us)
+    raised = np.array([3 * 3.5, 5 * 1.0, 1 * 0.25])
+    assert ids(found.candidates)[:3] == ["s15", "s9", "s0"]
+    assert [each.score for each in found.candidates[:3]] == pytest.approx((raised / raised.sum()).tolist())
 
 
 def test_filters_and_only_hold_for_models_too(tmp_path: Path) -> None:

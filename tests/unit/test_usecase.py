@@ -153,6 +153,32 @@ def test_every_problem_of_every_file_is_reported_at_once(tmp_path: Path) -> None
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("declared", "fault"),
+    [
+        ("ages = { born = [1.0, 4.0] }", ""),
+        ("earlier = []", ""),
+        ("ages = { died = [1.0] }", "popularity.ages: unknown feature `died`"),
+        ("ages = { tastes = [1.0] }", "popularity.ages: `tastes` is multi, not numeric"),
+        ("ages = { born = [4.0, 4.0] }", "ages.born: bounds must ascend"),
+        ("ages = { born = [] }", "x.toml: popularity.ages.born"),
+        ("ages = { born = [nan] }", "x.toml: popularity.ages.born.0"),
+        ("earlier = [5, 1]", "earlier: bounds must ascend"),
+        ("earlier = [0]", "x.toml: popularity.earlier.0"),
+        ('segments = ["tastes", "tastes"]', "segments: a name stands twice"),
+    ],
+)
+def test_segments_of_popularity_are_checked(tmp_path: Path, declared: str, fault: str) -> None:
+    market = MARKET.replace('tastes = "multi"', 'tastes = "multi"\nborn = "numeric"')
+    (tmp_path / "x.toml").write_text(f"{market}\n[popularity]\n{declared}\n")
+    if not fault:
+        load_use_cases(tmp_path)
+        return
+    with pytest.raises(InvalidInput) as caught:
+        load_use_cases(tmp_path)
+    assert fault in str(caught.value)
+
+
 def test_one_kind_has_one_schema(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(MARKET.replace("book", "startup"))
     with pytest.raises(InvalidInput, match=r"features.startup: differs from developer_startup in .*category"):
