@@ -6,7 +6,7 @@ looked at once.
 
 ``all`` counts every test pair; ``warm`` those with both sides in train; ``cold_item`` and ``cold_subject``
 those whose item, or subject, is not. ``routed`` is what the subject's tier would give it; ``random`` an order
-by chance. An event type that the data set counts as relevant counts as a reaction in training too, rejections
+by chance; ``item_knn`` and ``ease`` (small catalogues) are baselines that are never served. An event type that the data set counts as relevant counts as a reaction in training too, rejections
 included: what is asked is which items a subject will turn to.
 """
 
@@ -35,6 +35,7 @@ from playground.dataset import read_dataset
 from training_jobs.assemble import two_tower_model
 from training_jobs.config import TrainingConfig, load_config
 from training_jobs.evaluate import Truth, random_top, truth_of
+from training_jobs.evaluate.baselines import baseline_tops
 from training_jobs.fit import Fitted, fit
 from training_jobs.material import Material
 from training_jobs.scoring import (
@@ -170,6 +171,7 @@ def _on_test(
     named = {str(method): top for method, top in tops.items()}
     named["routed"] = routed_top(tops, orders, tiers, K)
     named["random"] = random_top(truth, K, rng)
+    named |= baseline_tops(train, truth, shape, K)
     return {tier: _figures(part, rows, named) for tier, (part, rows) in _tiers(truth, train, shape).items()}
 
 
