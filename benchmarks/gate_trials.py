@@ -50,7 +50,8 @@ class Trial:
     worth, gain
         The champion's true NDCG@10 against the hidden preferences; the candidate's over it, less 1.
     shown, organic
-        NDCG@10 of candidate, champion and chance, (3, n), by the latest lists and by what subjects found themselves.
+        NDCG@10 of candidate, champion and chance, (3, n), by the latest lists and by what subjects found
+        themselves.
     lift, champion_lift
         NDCG@10 over the whole catalogue of the candidate and of item neighbours trained on the same events,
         (2, n), by all that came after; and the same of the champion, when it was a candidate.
@@ -162,7 +163,7 @@ def faulty(
 ) -> AlternatingLeastSquares:
     """Train on `events` with one of `FAULTS`."""
     if fault == "half":
-        events = [events[n] for n in np.flatnonzero(rng.random(len(events)) < 0.5)]
+        events = [events[n] for n in np.flatnonzero(rng.random(len(events)) < 0.5).tolist()]
     if fault == "stale":
         events = events[: world.start]
     model = als_of(world.weights(events)[0], factors=4 if fault == "coarse" else None)
@@ -265,7 +266,9 @@ class Evidence:
         return both[0], both[1]
 
 
-def _truth(gain: sparse.lil_matrix, shown: sparse.csr_matrix | None, seen: object = None) -> Truth:
+def _truth(
+    gain: sparse.lil_matrix, shown: sparse.csr_matrix | None, seen: sparse.csr_matrix | None = None
+) -> Truth:
     relevant = gain.tocsr()
     if seen is not None:
         relevant = (relevant - relevant.multiply(seen > 0)).tocsr()

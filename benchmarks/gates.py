@@ -1,8 +1,8 @@
 """How often does a worse release pass the gates, and a better one not? ``python -m benchmarks.gates``.
 
 The market's hidden preferences say which candidate is truly better. ``pooled`` is the gate as configured;
-``separate`` refuses only what is clearly behind on lists or on own finds, each by itself; ``always`` passes all.
-In the loop, where every third candidate has a fault, what counts is what the last champion is worth.
+``separate`` refuses only what is clearly behind on lists or on own finds, each by itself; ``always`` passes
+all. In the loop, where every third candidate has a fault, what counts is what the last champion is worth.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def pooled(trial: Trial, config: GateConfig | None = None) -> bool:
     """Ask the gate that a retraining asks."""
     rng = np.random.default_rng([trial.seed, trial.round])
     evidence = [
-        paired_evidence("lists", *trial.shown, rng=rng),
-        paired_evidence("own finds", *trial.organic, rng=rng),
-        lift_evidence(lift_of(*trial.lift), lift_of(*trial.champion_lift), rng),
+        paired_evidence(name, found[0], found[1], found[2], rng=rng)
+        for name, found in (("lists", trial.shown), ("own finds", trial.organic))
     ]
-    gate = champion_gate([each for each in evidence if each is not None], config or GateConfig())
+    lift = lift_evidence(lift_of(*trial.lift), lift_of(*trial.champion_lift), rng)
+    gate = champion_gate([*evidence, *([lift] if lift else [])], config or GateConfig())
     return gate.verdict is not Verdict.REFUSED
 
 

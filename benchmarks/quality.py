@@ -6,8 +6,9 @@ looked at once.
 
 ``all`` counts every test pair; ``warm`` those with both sides in train; ``cold_item`` and ``cold_subject``
 those whose item, or subject, is not. ``routed`` is what the subject's tier would give it; ``random`` an order
-by chance; ``item_knn`` and ``ease`` (small catalogues) are baselines that are never served. An event type that the data set counts as relevant counts as a reaction in training too, rejections
-included: what is asked is which items a subject will turn to.
+by chance; ``item_knn`` and ``ease`` (small catalogues) are baselines, never served. An event type that
+the data set counts as relevant counts as a reaction in training too, rejections included: what is asked is
+which items a subject will turn to.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from matchloop.errors import MatchloopError, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.config import load_config
-from training_jobs.evaluate.report import evaluation_table
+from training_jobs.evaluate.report import evaluation_tables
 from training_jobs.gates import gate_table
 from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.retrain import Retrained, Retraining
@@ -115,7 +115,7 @@ def evaluate(
     """Measure it beside its baselines, compare it with the champion, and write the report."""
     steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
     gates = steps.evaluate()
-    console.print(evaluation_table(steps.report()), gate_table(gates, "gates"))
+    console.print(*evaluation_tables(steps.report()), gate_table(gates, steps.release))
     console.print(f"report  {steps.folder / 'report.html'}", soft_wrap=True)
     console.print(f"figures {steps.folder / 'evaluation.json'}", soft_wrap=True)
 

@@ -85,8 +85,8 @@ def retrieval_gates(
     ):
         own = mine[np.searchsorted(whole.subjects, newer.subjects)]
         theirs = champion_top(champion, material, newer, config) if len(newer) else own
-        ndcgs = (newer.weighted_ndcg(top, k) for top in (own, theirs))
-        evidence.append(paired_evidence(name, *ndcgs, newer.chance_ndcg(k), rng))
+        ndcg, rivals = (newer.weighted_ndcg(top, k) for top in (own, theirs))
+        evidence.append(paired_evidence(name, ndcg, rivals, newer.chance_ndcg(k), rng=rng))
     lift = lift_evidence(metrics, rival.metrics, rng)
     gates.append(champion_gate([*evidence, *([lift] if lift else [])], config.gates))
     return gates

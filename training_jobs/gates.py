@@ -93,6 +93,7 @@ def paired_evidence(
     candidate: NDArray[np.float64],
     champion: NDArray[np.float64],
     chance: NDArray[np.float64],
+    *,
     rng: np.random.Generator,
 ) -> Evidence:
     """Compare NDCG of the same n subjects, (n,) each, `chance` being what an order by chance would reach.
@@ -108,7 +109,7 @@ def paired_evidence(
 
 
 def lift_of(candidate: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, float]:
-    """Return the logarithm of mean NDCG over the reference's, of the same n subjects, with its standard error.
+    """Return the logarithm of mean NDCG over the reference's, of the same subjects, and its standard error.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def lift_evidence(
     if any("lift" not in metrics for metrics in both):
         return None
     gap = candidate["lift"] - champion["lift"]
-    error = float(np.hypot(*(metrics["lift_error"] for metrics in both)))
+    error = float(np.hypot(candidate["lift_error"], champion["lift_error"]))
     count = int(min(metrics["lift_subjects"] for metrics in both))
     return Evidence("lift over item neighbours", count, gap, gap + error * rng.standard_normal(RESAMPLES))
 

@@ -157,7 +157,7 @@ class Retraining:
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
             self._write("skipped.json", found.skipped)
-            tops = {f"top_{method}": top for method, top in found.tops.items()}
+            tops: dict[str, Any] = {f"top_{method}": top for method, top in found.tops.items()}
             np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed, **tops)
             return assemble(
                 self.release_folder,
@@ -267,9 +267,7 @@ class Retraining:
         folder = self._fetched(champion) if champion is not None and rival else None
         with np.load(self.folder / "validation.npz") as kept:
             tops = Tops(routed=kept["routed"], listed=kept["listed"])
-        gates = retrieval_gates(
-            tops, folder, self.material, self.config, rng, metrics=manifest.metrics
-        )
+        gates = retrieval_gates(tops, folder, self.material, self.config, rng, metrics=manifest.metrics)
         if "ranker" in manifest.parts:
             ranker = Ranker.load(self.release_folder / "ranker", self.use_case)
             gates.append(

@@ -1,4 +1,4 @@
-"""Offline evaluation: full ranking on the latest part of the events, beside baselines that are never served."""
+"""Offline evaluation: full ranking on the latest part of the events, beside baselines never served."""
 
 from training_jobs.evaluate.baselines import Ease, ItemKnn
 from training_jobs.evaluate.bootstrap import Interval, interval_of, intervals_of, paired_interval

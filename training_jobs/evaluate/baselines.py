@@ -37,8 +37,13 @@ class ItemKnn:
 
     @classmethod
     def fit(
-        cls, subjects: NDArray[np.int64], items: NDArray[np.int64], shape: tuple[int, int], *,
-        neighbours: int = 100, shrinkage: float = 20.0,
+        cls,
+        subjects: NDArray[np.int64],
+        items: NDArray[np.int64],
+        shape: tuple[int, int],
+        *,
+        neighbours: int = 100,
+        shrinkage: float = 20.0,
     ) -> ItemKnn:
         """Count (subject row, item row) pairs, each once; `shape` is (subjects, items)."""
         liked = binary(subjects, items, shape)
@@ -87,7 +92,11 @@ class Ease:
 
     @classmethod
     def fit(
-        cls, subjects: NDArray[np.int64], items: NDArray[np.int64], shape: tuple[int, int], *,
+        cls,
+        subjects: NDArray[np.int64],
+        items: NDArray[np.int64],
+        shape: tuple[int, int],
+        *,
         regularization: float = 200.0,
     ) -> Ease | None:
         """Fit to (subject row, item row) pairs, each once; None for more than `EASE_ITEMS` items."""

@@ -19,7 +19,7 @@ from training_jobs.evaluate.metrics import (
     novelty,
     self_information,
 )
-from training_jobs.evaluate.tiers import ALL, parts_of
+from training_jobs.evaluate.tiers import parts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ LISTS = ("novelty", "diversity")
 """What is measured on each list beside `METRICS`; it has an interval too."""
 
 WHOLE = ("coverage", "gini")
-"""What is measured on all lists together; resampling subjects would bias it, so low and high are the value."""
+"""What is measured on all lists together; resampling subjects would bias it: low and high are the value."""
 
 Tops = Mapping[str, "NDArray[np.int64]"]
 """By method: each subject's items, rows, best first, −1 for none; (n, any)."""
@@ -164,25 +164,26 @@ def _part(
     rng: np.random.Generator,
 ) -> Part:
     k = settings.k
-    methods: dict[str, dict[str, Interval]] = {}
-    ndcg: dict[str, NDArray[np.float64]] = {}
-    for method, whole in tops.items():
-        top = whole[rows][:, :k]
-        found = truth.metrics(top, k) | {name: values[rows] for name, values in lists[method].items()}
-        ndcg[method] = found[f"ndcg@{k}"]
-        columns = np.stack(list(found.values()), axis=1)
-        measured = intervals_of(columns, rng=rng, resamples=settings.resamples)
-        methods[method] = dict(zip(found, measured, strict=True))
-        for name, value in (
-            (f"coverage@{k}", coverage(top, items)),
-            (f"gini@{k}", gini(exposure(top, items))),
-        ):
-            methods[method][name] = Interval(value, value, value)
-    behind: dict[str, Interval] = {}
-    others = [method for method in tops if method != ROUTED]
-    if ROUTED in tops and others:
-        gaps = np.stack([ndcg[ROUTED] - ndcg[method] for method in others], axis=1)
-        behind = dict(
-            zip(others, intervals_of(gaps, rng=rng, resamples=settings.resamples), strict=True)
-        )
+    values: dict[tuple[str, str], NDArray[np.float64]] = {}
+    whole: dict[str, dict[str, Interval]] = {}
+    for method, longest in tops.items():
+        top = longest[rows][:, :k]
+        found = truth.metrics(top, k) | {name: each[rows] for name, each in lists[method].items()}
+        values |= {(method, name): column for name, column in found.items()}
+        spread = {f"coverage@{k}": coverage(top, items), f"gini@{k}": gini(exposure(top, items))}
+        whole[method] = {name: Interval(value, value, value) for name, value in spread.items()}
+    others = [method for method in tops if method != ROUTED and ROUTED in tops]
+    metric = f"ndcg@{k}"
+    gaps = {(method, BEHIND): values[ROUTED, metric] - values[method, metric] for method in others}
+    columns = values | gaps  # all from the same resamples, so that equal lists have equal intervals
+    measured = intervals_of(np.stack(list(columns.values()), axis=1), rng=rng, resamples=settings.resamples)
+    by_name = dict(zip(columns, measured, strict=True))
+    methods = {
+        method: {name: by_name[method, name] for of, name in values if of == method} | whole[method]
+        for method in tops
+    }
+    behind = {method: by_name[method, BEHIND] for method in others}
     return Part(len(rows), int(truth.relevant.nnz), methods, behind)
+
+
+BEHIND = "behind"

@@ -1,4 +1,4 @@
-"""Ranking metrics, for many lists at once: what each list is worth, and what all lists do to the catalogue."""
+"""Ranking metrics, for many lists at once: what each list is worth, and what all do to the catalogue."""
 
 from __future__ import annotations
 
@@ -74,8 +74,7 @@ def exposure(top: NDArray[np.int64], items: int) -> NDArray[np.float64]:
     """
     weight = np.broadcast_to(1.0 / np.log2(np.arange(2, top.shape[1] + 2)), top.shape)
     there = top >= 0
-    seen: NDArray[np.float64] = np.bincount(top[there], weights=weight[there], minlength=items)
-    return seen
+    return np.bincount(top[there], weights=weight[there], minlength=items).astype(np.float64)
 
 
 def coverage(top: NDArray[np.int64], items: int) -> float:
@@ -108,7 +107,7 @@ def lorenz(exposed: NDArray[np.float64], points: int = 101) -> NDArray[np.float6
     (points,) in [0, 1], never falling; from 0 to 1. The Gini index is one minus twice the area under it
     (Lorenz 1905). Without exposure it is the diagonal.
     """
-    share = np.linspace(0.0, 1.0, points)
+    share: NDArray[np.float64] = np.linspace(0.0, 1.0, points)
     if not exposed.sum():
         return share
     summed = np.concatenate([[0.0], np.cumsum(np.sort(exposed))]) / exposed.sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ COLOURS = {
     "ease": "#a68a00",
     "random": "#c4c4c4",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "matchloop",  # a fixed salt keeps ids, and so the report, the same from run to run
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -48,7 +48,9 @@ def ndcg_by_part(evaluation: Evaluation) -> str:
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 0.7 + lines * (0.5 + 0.22 * len(evaluation.methods))), layout="constrained")
+        figure = Figure(
+            figsize=(11, 0.7 + lines * (0.5 + 0.22 * len(evaluation.methods))), layout="constrained"
+        )
         grid = figure.subplots(lines, columns, squeeze=False).reshape(-1)
         for axes, name in zip(grid, names, strict=False):
             _intervals(axes, evaluation, name)
@@ -73,7 +75,7 @@ def _intervals(axes: Axes, evaluation: Evaluation, name: str) -> None:
 
 
 def ndcg_by_cut(evaluation: Evaluation) -> str:
-    """Draw NDCG at each cut-off, a line a method, with intervals shaded."""
+    """Draw NDCG at each cut-off, a line a method, with the interval of `routed` shaded."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -81,12 +83,18 @@ def ndcg_by_cut(evaluation: Evaluation) -> str:
             found = evaluation.ndcg[method]
             colour, wide = _colour(method), method == ROUTED
             axes.plot(
-                evaluation.cuts, [i.mean for i in found], "o-", color=colour, label=method,
-                ms=3.5, lw=2.2 if wide else 1.3, zorder=3 if wide else 2,
+                evaluation.cuts,
+                [i.mean for i in found],
+                "o-",
+                color=colour,
+                label=method,
+                ms=3.5,
+                lw=2.2 if wide else 1.3,
+                zorder=3 if wide else 2,
             )
-            axes.fill_between(
-                evaluation.cuts, [i.low for i in found], [i.high for i in found], color=colour, alpha=0.1, lw=0
-            )
+            if wide:  # the others' would hide one another
+                low, high = [i.low for i in found], [i.high for i in found]
+                axes.fill_between(evaluation.cuts, low, high, color=colour, alpha=0.12, lw=0)
         axes.set_xscale("log")
         axes.set_xticks(evaluation.cuts, [str(cut) for cut in evaluation.cuts])
         axes.minorticks_off()
@@ -108,7 +116,10 @@ def exposure_curves(evaluation: Evaluation) -> str:
             share = [at / (len(curve) - 1) for at in range(len(curve))]
             value = evaluation.parts[ALL].methods[method][metric].mean
             axes.plot(
-                share, curve, color=_colour(method), lw=2.2 if method == ROUTED else 1.3,
+                share,
+                curve,
+                color=_colour(method),
+                lw=2.2 if method == ROUTED else 1.3,
                 label=f"{method}  {value:.2f}",
             )
         axes.set_xlabel("share of the catalogue, least shown first")
@@ -129,15 +140,21 @@ def accuracy_and_novelty(evaluation: Evaluation) -> str:
         for method, found in metrics.items():
             x, y = found[f"novelty@{k}"], found[f"ndcg@{k}"]
             axes.errorbar(
-                [x.mean], [y.mean], xerr=[[x.mean - x.low], [x.high - x.mean]],
-                yerr=[[y.mean - y.low], [y.high - y.mean]], fmt="o", color=_colour(method),
-                ms=7 if method == ROUTED else 5, elinewidth=1.0, alpha=0.9,
+                [x.mean],
+                [y.mean],
+                xerr=[[x.mean - x.low], [x.high - x.mean]],
+                yerr=[[y.mean - y.low], [y.high - y.mean]],
+                fmt="o",
+                color=_colour(method),
+                ms=7 if method == ROUTED else 5,
+                elinewidth=1.0,
+                alpha=0.9,
+                label=method,
             )
-            axes.annotate(method, (x.mean, y.mean), xytext=(6, 4), textcoords="offset points", fontsize=8)
         axes.set_xlabel(f"novelty@{k}: mean self-information, bits")
         axes.set_ylabel(f"NDCG@{k}")
         axes.set_ylim(bottom=0.0)
-        axes.margins(x=0.15)
+        axes.legend(frameon=False, fontsize=8)
         return _svg(figure)
 
 

@@ -74,7 +74,7 @@ class Truth:
         """Return each subject's NDCG@k, (n,), with the pairs' own gains, for its items in `top`.
 
         Σ gain(r) / log2(r + 1), over the same sum for the greatest gains in falling order (Järvelin,
-        Kekäläinen 2002): each subject's own, in [0, 1]. Among what was shown, over the mean of these sums over
+        Kekäläinen 2002): each subject's own, in [0, 1]. Among what was shown, over these sums' mean over
         subjects: a gain there is an inverse propensity, and the estimate is unbiased as a sum (Joachims et
         al. 2017, eq. 4). Divided by its own sum, a list with one click would be worth the same at
         whatever rank the click was, and the order that was served would be favoured. The mean is in [0, 1].

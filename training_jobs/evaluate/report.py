@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from training_jobs.evaluate.bootstrap import Interval
     from training_jobs.evaluate.evaluation import Evaluation
 
-SHOWN = ("ndcg", "hit", "recall", "precision", "map", "mrr", *LISTS, *WHOLE)
-"""Metrics of the terminal's table."""
+ACCURACY, OTHERS = ("hit", "recall", "map"), ("precision", "f1", "mrr", *LISTS, *WHOLE)
+"""Metrics of the terminal's tables."""
 
 REFERENCES = ("popular", "random", "item_knn", "ease")
 
@@ -70,9 +70,7 @@ def write_report(path: Path, evaluation: Evaluation, background: Background) -> 
     """Write the report to `path`: HTML that needs no other file and no network."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = figure
-    template = environment.from_string(
-        (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8")
-    )
+    template = environment.from_string((Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"))
     metrics = [f"{name}@{evaluation.k}" for name in (*METRICS, *LISTS, *WHOLE)]
     drawn = {
         "parts": plots.ndcg_by_part(evaluation),
@@ -102,7 +100,8 @@ def headline(evaluation: Evaluation) -> list[str]:
     if ROUTED not in whole.methods:
         return []
     own = whole.methods[ROUTED][metric]
-    said = [f"What the tiers are given reaches NDCG@{evaluation.k} {interval(own)} on {whole.subjects:,} subjects."]
+    reached = f"NDCG@{evaluation.k} {interval(own)}"
+    said = [f"What the tiers are given reaches {reached} on {whole.subjects:,} subjects (95 % interval)."]
     for method in REFERENCES:
         if method not in whole.behind:
             continue
@@ -132,17 +131,21 @@ def _best(evaluation: Evaluation, part: str, metrics: Sequence[str]) -> dict[str
     return {metric: choose[metric](found[metric].mean for found in methods) for metric in metrics}
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """Return the measurements by part and method as a table for a terminal; NDCG with its interval."""
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    """Return the measurements as tables for a terminal: accuracy by part, and the lists of all subjects."""
     k = evaluation.k
-    names = [f"{name}@{k}" for name in SHOWN]
-    table = Table("part", "subjects", "method", f"ndcg@{k}", "95 % interval", *names[1:], title=evaluation.release)
-    for part, measured in evaluation.parts.items():
-        for at, (method, found) in enumerate(measured.methods.items()):
-            own = found[names[0]]
-            cells = [f"{own.mean:.4f}", f"{own.low:.4f} … {own.high:.4f}"]
-            cells += [f"{found[name].mean:.4f}" for name in names[1:]]
-            first = (part, str(measured.subjects)) if at == 0 else ("", "")
-            table.add_row(*first, method, *cells, style="bold" if method == ROUTED else "")
-        table.add_section()
-    return table
+    accuracy = Table("part", "method", "NDCG", *ACCURACY, title=f"accuracy at {k}, 95 % intervals")
+    accuracy.columns[2].no_wrap = True
+    for name, part in evaluation.parts.items():
+        for at, (method, found) in enumerate(part.methods.items()):
+            own = found[f"ndcg@{k}"]
+            cells = [f"{own.mean:.4f} {own.low:.3f}…{own.high:.3f}"]
+            cells += [f"{found[f'{metric}@{k}'].mean:.3f}" for metric in ACCURACY]
+            told = name if at == 0 else f"({part.subjects:,})" if at == 1 else ""
+            accuracy.add_row(told, method, *cells, style="bold" if method == ROUTED else "")
+        accuracy.add_section()
+    lists = Table("method", *OTHERS, title=f"lists of {k} for all subjects")
+    for method, found in evaluation.parts[ALL].methods.items():
+        cells = [f"{found[f'{metric}@{k}'].mean:.3f}" for metric in OTHERS]
+        lists.add_row(method, *cells, style="bold" if method == ROUTED else "")
+    return [accuracy, lists]
