@@ -174,7 +174,7 @@ def test_neighbours_equal_slow_ones(seed: int, n: int, m: int, neighbours: int) 
 @few
 @given(SEEDS)
 def test_ease_solves_its_problem(seed: int) -> None:
-    """No other matrix of zero diagonal has a lower squared error with the same penalty (Steck 2019, eq. 2)."""
+    """No other matrix of zero diagonal has a lower error and penalty together (Steck 2019, eq. 2)."""
     rng = np.random.default_rng(seed)
     x = (rng.random((12, 5)) < 0.5).astype(float)
     pairs = np.nonzero(x)

@@ -76,7 +76,7 @@ def test_the_report_is_one_whole_file(evaluation: Evaluation, tmp_path: Path) ->
     write_report(path, evaluation, told)
     text = path.read_text(encoding="utf-8")
 
-    sources = []
+    sources: list[str] = []
 
     class Parser(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
