@@ -61,13 +61,13 @@ class Play:
         self.direction: Direction = market.direction(use_case)
         self.weights = history
         self.settled = set(settled)
-        self._frozen = _als(history) if policy == "als_frozen" else None
+        self._frozen = als_of(history) if policy == "als_frozen" else None
 
     def scores(self, rows: NDArray[np.intp], rng: np.random.Generator) -> Scores:
         """Score every item for subject rows (n,): (n, items)."""
         deciding: dict[str, Callable[[], Scores]] = {
             "oracle": lambda: self.direction.preferences(rows),
-            "als_retrained": lambda: self._folded(_als(self.weights), rows),
+            "als_retrained": lambda: self._folded(als_of(self.weights), rows),
             "als_frozen": lambda: self._folded(self._frozen, rows),
             "popular": lambda: np.tile(self._popular(), (len(rows), 1)),
             "content": lambda: self._content(rows),
@@ -157,9 +157,10 @@ def tally(
     return matrix, settled
 
 
-def _als(weights: csr_matrix) -> AlternatingLeastSquares:
+def als_of(weights: csr_matrix, *, factors: int | None = None) -> AlternatingLeastSquares:
+    """Train ALS on summed event weights, sparse (subjects, items), with the settings above."""
     model = AlternatingLeastSquares(
-        factors=FACTORS,
+        factors=factors or FACTORS,
         regularization=REGULARIZATION,
         iterations=ITERATIONS,
         num_threads=1,

@@ -10,8 +10,9 @@ subject is not in train but whose item is, ``cold_item`` those whose item is not
 They counted in two tiers, and nothing learned from reactions finds such an item, so the figure said as much
 about the share of new items as about the method.) Figures are means over the subjects that have a pair in the
 tier; ``pairs`` says how many pairs those are. ``routed`` is what the subject's tier would give it; ``random``
-an order by chance. An event type that the data set counts as relevant counts as a reaction in training too,
-rejections included: what is asked is which items a subject will turn to.
+an order by chance; ``item_knn`` and ``ease`` (small catalogues) are baselines, never served. An event type that
+the data set counts as relevant counts as a reaction in training too, rejections included: what is asked is
+which items a subject will turn to.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from playground.dataset import read_dataset
 from training_jobs.assemble import two_tower_model
 from training_jobs.config import TrainingConfig, load_config
 from training_jobs.evaluate import Truth, random_top, truth_of
+from training_jobs.evaluate.baselines import baseline_tops
 from training_jobs.fit import Fitted, fit
 from training_jobs.material import Material
 from training_jobs.scoring import (
@@ -174,6 +176,7 @@ def _on_test(
     named = {str(method): top for method, top in tops.items()}
     named["routed"] = routed_top(tops, orders, tiers, K)
     named["random"] = random_top(truth, K, rng)
+    named |= baseline_tops(train, truth, shape, K)
     return {tier: _figures(part, rows, named) for tier, (part, rows) in _tiers(truth, train, shape).items()}
 
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Concatenate
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.config import load_config
 from training_jobs.dataset_tables import dataset_tables
+from training_jobs.evaluate.report import evaluation_tables
 from training_jobs.gates import gate_table
 from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.retrain import Retrained, Retraining
@@ -129,12 +129,11 @@ def train(steps: Retraining) -> None:
 
 @step
 def evaluate(steps: Retraining) -> None:
-    """Compare with the champion on the same data and print metrics and gates."""
+    """Measure it beside its baselines, compare it with the champion, and write the report."""
     gates = steps.evaluate()
-    table = Table("metric", "value", title=f"{steps.release}")
-    for name, value in steps.train().metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    console.print(table, gate_table(gates, "gates"))
+    console.print(*evaluation_tables(steps.report()), gate_table(gates, steps.release))
+    console.print(f"report  {steps.folder / 'report.html'}", soft_wrap=True)
+    console.print(f"figures {steps.folder / 'evaluation.json'}", soft_wrap=True)
 
 
 @step

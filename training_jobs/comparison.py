@@ -11,10 +11,18 @@ from matchloop.release import Manifest
 from training_jobs.champion import champion_ranker, champion_top, ranker_duel
 from training_jobs.datasets.ranker import split_by_time, take
 from training_jobs.evaluate import random_top
-from training_jobs.gates import Gate, champion_gate, random_gate, ranker_gate
+from training_jobs.gates import (
+    Gate,
+    champion_gate,
+    lift_evidence,
+    paired_evidence,
+    random_gate,
+    ranker_gate,
+)
 from training_jobs.lists import shown_truth
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,6 +56,8 @@ def retrieval_gates(
     material: Material,
     config: TrainingConfig,
     rng: np.random.Generator,
+    *,
+    metrics: Mapping[str, float],
 ) -> list[Gate]:
     """Compare with chance on the validation pairs, and with a champion on what came after its snapshot.
 
@@ -55,6 +65,8 @@ def retrieval_gates(
 
     Parameters
     ----------
+    metrics
+        The candidate's, its lift among them.
     champion
         Its release's folder; None: there is none to compare with.
     """
@@ -64,18 +76,19 @@ def retrieval_gates(
     gates = [random_gate(ndcg, random, config.gates, k=k)]
     if champion is None:
         return gates
-    watermark = int(Manifest.read(champion).snapshot.watermark)
+    rival = Manifest.read(champion)
+    watermark = int(rival.snapshot.watermark)
+    evidence = []
     for name, whole, newer, mine in (
-        (f"organic_ndcg@{k}", truth, material.newer(truth, watermark), tops.routed),
-        (f"shown_ndcg@{k}", shown_truth(material), shown_truth(material, after=watermark), tops.listed),
+        ("own finds", truth, material.newer(truth, watermark), tops.routed),
+        ("lists", shown_truth(material), shown_truth(material, after=watermark), tops.listed),
     ):
         own = mine[np.searchsorted(whole.subjects, newer.subjects)]
         theirs = champion_top(champion, material, newer, config) if len(newer) else own
-        gates.append(
-            champion_gate(
-                name, newer.weighted_ndcg(own, k), newer.weighted_ndcg(theirs, k), config.gates, rng
-            )
-        )
+        ndcg, rivals = (newer.weighted_ndcg(top, k) for top in (own, theirs))
+        evidence.append(paired_evidence(name, ndcg, rivals, newer.chance_ndcg(k), rng=rng))
+    lift = lift_evidence(metrics, rival.metrics, rng)
+    gates.append(champion_gate([*evidence, *([lift] if lift else [])], config.gates))
     return gates
 
 

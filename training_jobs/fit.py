@@ -15,7 +15,9 @@ from matchloop.usecase import Method
 from training_jobs import datasets
 from training_jobs.assemble import Parts, two_tower_model
 from training_jobs.build import DataSets, build_datasets
-from training_jobs.evaluate import Truth, interval_of, random_top
+from training_jobs.evaluate import ItemKnn, Truth, interval_of, random_top
+from training_jobs.evaluate.baselines import binary
+from training_jobs.gates import lift_of
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
 from training_jobs.recipes.popular import Counting, default_settings, tune_popular
@@ -165,10 +167,10 @@ class _Run:
                 self.skipped[part] = error.message
 
     def als(self) -> None:
-        k = self.config.evaluate.k
+        k, depth = self.config.evaluate.k, self.config.evaluate.depth
 
         def top(model: AlsModel, truth: Truth) -> NDArray[np.int64]:
-            return als_top(model, self.material, self.known, truth, k)
+            return als_top(model, self.material, self.known, truth, depth)
 
         def judge(model: AlsModel) -> float:
             return _mean(self.judged.weighted_ndcg(top(model, self.judged), k))
@@ -217,7 +219,9 @@ class _Run:
         self.parts = replace(self.parts, two_tower=found)
         model = two_tower_model(self.material, found)
         for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
-            tops[Method.TWO_TOWER] = two_tower_top(model, self.material, self.known, truth, k, encoded)
+            tops[Method.TWO_TOWER] = two_tower_top(
+                model, self.material, self.known, truth, config.evaluate.depth, encoded
+            )
 
     def popular(self) -> None:
         k, config = self.config.evaluate.k, self.config.popular
@@ -236,7 +240,9 @@ class _Run:
         self.metrics |= settings.metrics
         model = counting.model(settings)
         for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
-            tops[Method.POPULAR] = popular_top(model, self.material, self.known, truth, k)
+            tops[Method.POPULAR] = popular_top(
+                model, self.material, self.known, truth, self.config.evaluate.depth
+            )
         everything = Counting.of(self.material, self.material.events).model(settings)
         if everything.overall.any():
             self.parts = replace(self.parts, popular=everything)
@@ -275,10 +281,11 @@ class _Run:
             orders = best_orders(use_case, self.tops, self.truth, tiers, k)
         self.parts = replace(self.parts, orders=orders)
         tops = {str(method): top for method, top in self.tops.items()}
-        self.routed = routed_top(self.tops, orders, tiers, k)
+        depth = self.config.evaluate.depth
+        self.routed = routed_top(self.tops, orders, tiers, depth)
         self.listed = routed_top(self.list_tops, orders, list_tiers, k)
         tops["routed"] = self.routed
-        tops["random"] = random_top(self.truth, k, rng)
+        tops["random"] = random_top(self.truth, depth, rng)
         for name, top in tops.items():
             found = self.truth.metrics(top, k)
             self.ndcg[name] = found[f"ndcg@{k}"]
@@ -286,6 +293,18 @@ class _Run:
             interval = interval_of(self.ndcg[name], rng=rng, resamples=self.config.evaluate.bootstrap)
             self.metrics |= {f"{name}_ndcg@{k}_low": interval.low, f"{name}_ndcg@{k}_high": interval.high}
         self.metrics["validation_subjects"] = float(len(self.truth))
+        self.lift(k)
+
+    def lift(self, k: int) -> None:
+        """Measure the lead over item neighbours trained on the same events; see `gates.lift_evidence`."""
+        events = self.material.training_events
+        liked = events.subject[events.positive], events.item[events.positive]
+        shape = len(self.material.subjects), len(self.material.items)
+        if len(self.truth):
+            known = binary(*liked, shape)[self.truth.subjects]
+            near = ItemKnn.fit(*liked, shape).top(known, self.truth, k)
+            theirs = self.truth.metrics(near, k)[f"ndcg@{k}"]
+            self.metrics |= lift_of(self.ndcg["routed"], theirs)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -15,15 +15,22 @@ from matchloop.release import check_golden, verify
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
 from training_jobs.champion import load_two_tower
+from training_jobs.evaluate.bootstrap import interval_of, resampled_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from matchloop.release.golden import Answerer
     from matchloop.usecase import UseCase
     from training_jobs.config import GateConfig
+
+
+RESAMPLES = 1000
+
+LEAST_LEAD = 0.1
+"""What a champion is worth at least, as a share of its NDCG."""
 
 
 class Verdict(StrEnum):
@@ -61,25 +68,100 @@ def random_gate(
     return Gate(name, _mean(candidate), _mean(random), _verdict(passed), "the random order's")
 
 
-def champion_gate(
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One independent look at how far the candidate is ahead of the champion.
+
+    Parameters
+    ----------
+    name, count
+        What was looked at, and how many subjects it rests on.
+    gap
+        By how much the candidate is ahead; 0.1 is a tenth of what the champion is worth.
+    draws
+        (r,): the gap as it would come out with other subjects; their deviation weights the evidence.
+    """
+
+    name: str
+    count: int
+    gap: float
+    draws: NDArray[np.float64]
+
+
+def paired_evidence(
     name: str,
     candidate: NDArray[np.float64],
     champion: NDArray[np.float64],
-    config: GateConfig,
+    chance: NDArray[np.float64],
+    *,
     rng: np.random.Generator,
-) -> Gate:
-    """Compare with the champion on what was new to both, NDCG of the same subjects, (n,) each.
+) -> Evidence:
+    """Compare NDCG of the same n subjects, (n,) each, `chance` being what an order by chance would reach.
 
-    The candidate is refused when it is under `least_ratio` of the champion's, and the difference's bootstrap
-    interval (paired, 95 %) is all under zero: a difference that chance explains refuses nobody.
+    What the champion is worth is its lead over chance, yet at least `LEAST_LEAD` of its own NDCG: among items
+    that it chose itself, its order is little better than chance.
     """
-    if len(candidate) < config.least_pairs:
-        note = f"only {len(candidate)} subjects since the champion, {config.least_pairs} are needed"
-        return Gate(name, _mean(candidate), 0.0, Verdict.SKIPPED, note)
-    threshold = config.least_ratio * _mean(champion)
-    note = f"{config.least_ratio:g} × champion's {_mean(champion):.4f}, same {len(candidate)} subjects"
-    passed = _mean(candidate) >= threshold or _high(candidate - champion, rng) >= 0.0
-    return Gate(name, _mean(candidate), threshold, _verdict(passed), note)
+    n = len(candidate)
+    worth = max(_mean(champion) - _mean(chance), LEAST_LEAD * _mean(champion), 1e-9)
+    gaps = (candidate - champion)[:, None] / worth
+    draws = resampled_sums(gaps, rng=rng, resamples=RESAMPLES)[:, 0] / max(n, 1)
+    return Evidence(name, n, _mean(gaps), draws)
+
+
+def lift_of(candidate: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, float]:
+    """Return the logarithm of mean NDCG over the reference's, of the same subjects, and its standard error.
+
+    Returns
+    -------
+    dict
+        ``lift``, ``lift_error`` (delta method, paired) and ``lift_subjects``, as the release's metrics keep
+        them: the next candidate is compared with them.
+    """
+    n = len(candidate)
+    mine, theirs = max(_mean(candidate), 1e-3), max(_mean(reference), 1e-3)
+    spread = candidate / mine - reference / theirs
+    error = float(spread.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+    return {"lift": float(np.log(mine / theirs)), "lift_error": error, "lift_subjects": float(n)}
+
+
+def lift_evidence(
+    candidate: Mapping[str, float], champion: Mapping[str, float], rng: np.random.Generator
+) -> Evidence | None:
+    """Compare `lift_of` of two releases' metrics, each over item neighbours trained on the same events as it.
+
+    Reactions to lists favour whoever made the lists, so a candidate's NDCG over the whole catalogue does not
+    compare with the champion's on them. Each one's lead over a reference trained on the same
+    events and judged on the same ones does: what the record favours, it favours for both of a pair
+    (a difference in differences, Angrist, Pischke 2009, ch. 5). None where a release does not say.
+    """
+    both = (candidate, champion)
+    if any("lift" not in metrics for metrics in both):
+        return None
+    gap = candidate["lift"] - champion["lift"]
+    error = float(np.hypot(candidate["lift_error"], champion["lift_error"]))
+    count = int(min(metrics["lift_subjects"] for metrics in both))
+    return Evidence("lift over item neighbours", count, gap, gap + error * rng.standard_normal(RESAMPLES))
+
+
+def champion_gate(evidence: Sequence[Evidence], config: GateConfig) -> Gate:
+    """Ask that the candidate not be behind the champion by more than a tolerance, all evidence together.
+
+    Evidence on at least `least_pairs` subjects is pooled with inverse-variance weights (Cochran 1954); the
+    lower bound of the pooled gap, at `confidence` (one-sided, bootstrap), must be −`tolerance` or more.
+    Without enough evidence the gate is skipped.
+    """
+    name = "against_champion"
+    told = ", ".join(f"{each.name} {each.gap:+.3f} ({each.count})" for each in evidence)
+    enough = [each for each in evidence if each.count >= config.least_pairs]
+    if not enough:
+        note = f"{told or 'nothing'}: {config.least_pairs} subjects are needed"
+        return Gate(name, 0.0, -config.tolerance, Verdict.SKIPPED, note)
+    weights = np.array([1.0 / max(float(each.draws.var()), 1e-6) for each in enough])
+    weights /= weights.sum()
+    gap = float(weights @ [each.gap for each in enough])
+    low = float(np.quantile(weights @ np.stack([each.draws for each in enough]), 1.0 - config.confidence))
+    note = f"{config.confidence:.0%} lower bound of the gap {gap:+.3f}: {told}"
+    return Gate(name, low, -config.tolerance, _verdict(low >= -config.tolerance), note)
 
 
 def ranker_gate(
@@ -152,7 +234,6 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _high(differences: NDArray[np.float64], rng: np.random.Generator, resamples: int = 500) -> float:
-    n = len(differences)
-    means = [differences[rng.integers(0, n, n)].mean() for _ in range(resamples)]
-    return float(np.quantile(means, 0.975))
+def _high(differences: NDArray[np.float64], rng: np.random.Generator) -> float:
+    """Return the upper end of the mean's 95 % bootstrap interval."""
+    return interval_of(differences, rng=rng, resamples=RESAMPLES).high

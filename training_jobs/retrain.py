@@ -18,10 +18,13 @@ from matchloop.rerank.scorer import Ranker, RankerSpec
 from matchloop.snapshot import read_snapshot
 from training_jobs.assemble import assemble
 from training_jobs.build import DataSets, build_datasets
+from training_jobs.champion import orders_of
 from training_jobs.comparison import Tops, latest_ranker_gate, retrieval_gates
+from training_jobs.evaluate.report import write_report
 from training_jobs.fit import Stopwatch, fit
 from training_jobs.gates import Gate, Verdict, folder_gates, passed
 from training_jobs.material import Material
+from training_jobs.measuring import background_of, evaluate_release
 from training_jobs.tracking import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from matchloop.rerank.calibration import Platt
     from matchloop.usecase import Method, UseCase
     from training_jobs.config import TrainingConfig
+    from training_jobs.evaluate.evaluation import Evaluation
 
 Clock = Callable[[], datetime]
 MarkUsed = Callable[[str, int], int]
@@ -161,7 +165,8 @@ class Retraining:
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
             self._write("skipped.json", found.skipped)
-            np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed)
+            tops: dict[str, Any] = {f"top_{method}": top for method, top in found.tops.items()}
+            np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed, **tops)
             return assemble(
                 self.release_folder,
                 self.release,
@@ -190,6 +195,29 @@ class Retraining:
         self._write("gates.json", {"champion": name, "gates": [gate.to_json() for gate in gates]})
         return gates
 
+    def report(self) -> Evaluation:
+        """Measure every method on the validation part; writes ``evaluation.json`` and ``report.html``."""
+        manifest = self.train()
+        with self.watch.step("report"):
+            with np.load(self.folder / "validation.npz") as kept:
+                tops = {name.removeprefix("top_"): kept[name] for name in kept if name != "listed"}
+            evaluation = evaluate_release(self.release, tops, self.material, self.config)
+            manifests = [self._read(f"datasets/{name}.json") for name in ("als", "two_tower", "ranker")]
+            background = background_of(
+                manifest,
+                self.material,
+                self.config,
+                orders=orders_of(self.release_folder, self.use_case),
+                manifests=[found for found in manifests if found],
+                curves=self._read("curves.json") or {},
+                gates=(self._read("gates.json") or {}).get("gates", ()),
+                skipped=self._read("skipped.json") or {},
+                evaluation=evaluation,
+            )
+            self._write("evaluation.json", evaluation.to_json())
+            write_report(self.folder / "report.html", evaluation, background)
+        return evaluation
+
     def register(self) -> RegisteredRelease:
         """Put the run and the release into the registry, promoted or not; again, it changes nothing."""
         manifest = self.train()
@@ -199,6 +227,7 @@ class Retraining:
         with self.watch.step("register"):
             run = self.folder / "run"
             run.mkdir(exist_ok=True)
+            self.report()
             self._gather(run)
             run_id = self.tracker.log(
                 self.use_case.id,
@@ -251,7 +280,7 @@ class Retraining:
         folder = self._fetched(champion) if champion is not None and rival else None
         with np.load(self.folder / "validation.npz") as kept:
             tops = Tops(routed=kept["routed"], listed=kept["listed"])
-        gates = retrieval_gates(tops, folder, self.material, self.config, rng)
+        gates = retrieval_gates(tops, folder, self.material, self.config, rng, metrics=manifest.metrics)
         if "ranker" in manifest.parts:
             ranker = Ranker.load(self.release_folder / "ranker", self.use_case)
             gates.append(
@@ -285,7 +314,11 @@ class Retraining:
         return (self.folder / "validation.npz").is_file()
 
     def _gather(self, run: Path) -> None:
-        for path in [*(self.folder / "datasets").glob("*.json"), *self.folder.glob("*.json")]:
+        for path in [
+            *(self.folder / "datasets").glob("*.json"),
+            *self.folder.glob("*.json"),
+            *self.folder.glob("*.html"),
+        ]:
             (run / path.name).write_bytes(path.read_bytes())
 
     def _write(self, name: str, value: Any) -> None:

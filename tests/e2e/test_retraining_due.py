@@ -45,7 +45,7 @@ examples_per_epoch = 8000
 threads = 1
 
 [gates]
-least_ratio = 0.5
+tolerance = 1.0
 """
 """Small and undemanding: this is about what is marked, not about how good the release is."""
 

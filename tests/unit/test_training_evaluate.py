@@ -10,7 +10,15 @@ from matchloop.usecase import Method, Tier
 from tests.unit.training_worlds import INVESTORS
 from training_jobs.config import GateConfig
 from training_jobs.evaluate import Truth, interval_of, metrics_at, random_top, top_by_vectors, truth_of
-from training_jobs.gates import Verdict, champion_gate, random_gate, ranker_gate
+from training_jobs.gates import (
+    Verdict,
+    champion_gate,
+    lift_evidence,
+    lift_of,
+    paired_evidence,
+    random_gate,
+    ranker_gate,
+)
 from training_jobs.scoring import best_orders, filled, routed_top, tiers_of
 
 
@@ -30,6 +38,7 @@ def test_metrics_of_one_list_by_hand() -> None:
         "hit@4": 1.0,
         "recall@4": pytest.approx(2 / 3),
         "precision@4": 0.5,
+        "f1@4": pytest.approx(4 / 7),
         "map@4": pytest.approx((1 / 2 + 2 / 3) / 3),
         "mrr@4": 0.5,
     }
@@ -96,15 +105,58 @@ def test_a_candidate_must_beat_chance(candidate: float, verdict: Verdict) -> Non
 
 
 @pytest.mark.parametrize(
-    ("candidate", "champion", "verdict"), [(0.50, 0.51, Verdict.PASSED), (0.30, 0.50, Verdict.REFUSED)]
+    ("candidate", "champion", "verdict"),
+    [(0.50, 0.51, Verdict.PASSED), (0.60, 0.50, Verdict.PASSED), (0.30, 0.50, Verdict.REFUSED)],
 )
 def test_a_candidate_must_keep_up_with_the_champion(
     candidate: float, champion: float, verdict: Verdict
 ) -> None:
     rng = np.random.default_rng(1)
     noise = rng.normal(0.0, 0.05, 200)
-    gate = champion_gate("shown_ndcg@10", candidate + noise, champion + noise, GateConfig(), rng)
-    assert gate.verdict is verdict
+    found = paired_evidence("lists", candidate + noise, champion + noise, np.full(200, 0.1), rng=rng)
+
+    assert found.gap == pytest.approx((candidate - champion) / (champion - 0.1), rel=0.05)
+    assert champion_gate([found], GateConfig()).verdict is verdict
+
+
+def test_evidence_is_pooled_by_how_sure_it_is() -> None:
+    """Few noisy subjects in favour do not outweigh many against; alone they would have passed it."""
+    rng = np.random.default_rng(1)
+    many, few = rng.normal(0.5, 0.05, 400), rng.normal(0.5, 0.4, 30)
+    against = paired_evidence("lists", many - 0.2, many, np.zeros(400), rng=rng)
+    favour = paired_evidence("own finds", few + rng.normal(0.1, 0.3, 30), few, np.zeros(30), rng=rng)
+    least = GateConfig(least_pairs=31)
+
+    assert champion_gate([favour], GateConfig()).verdict is Verdict.PASSED
+    assert champion_gate([against, favour], GateConfig()).verdict is Verdict.REFUSED
+    assert champion_gate([favour], least).verdict is Verdict.SKIPPED
+    assert champion_gate([], least).verdict is Verdict.SKIPPED
+
+
+def test_a_surer_gate_has_a_lower_bound() -> None:
+    rng = np.random.default_rng(1)
+    found = paired_evidence("lists", rng.random(50), rng.random(50), np.zeros(50), rng=rng)
+    bounds = [champion_gate([found], GateConfig(confidence=share)).value for share in (0.5, 0.8, 0.95)]
+
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[0] == pytest.approx(found.gap, abs=0.05)
+
+
+def test_a_lift_is_compared_whatever_the_data() -> None:
+    """The champion's data were twice as easy for both, so its lift says the same."""
+    rng = np.random.default_rng(1)
+    ease = rng.random(300)
+    champion, same = lift_of(0.8 * ease, 0.4 * ease), lift_of(0.4 * ease, 0.2 * ease)
+    broken = lift_of(0.05 * ease, 0.2 * ease)
+    verdicts = []
+    for candidate in (same, broken):
+        found = lift_evidence(candidate, champion, rng)
+        assert found is not None
+        verdicts.append(champion_gate([found], GateConfig()).verdict)
+
+    assert verdicts == [Verdict.PASSED, Verdict.REFUSED]
+    assert champion["lift"] == pytest.approx(np.log(2))
+    assert lift_evidence({}, champion, rng) is None
 
 
 def test_lists_are_judged_among_what_they_showed() -> None:
@@ -122,7 +174,9 @@ def test_lists_are_judged_among_what_they_showed() -> None:
     np.testing.assert_array_equal(top, [[2, 3, 1], [2, 0, -1]])
     discount = 1.0 / np.log2([2.0, 3.0, 4.0])
     first = (discount[1] * 1.0 + discount[2] * 2.0) / (discount[0] * 2.0 + discount[1] * 1.0)
-    np.testing.assert_allclose(truth.weighted_ndcg(top, 3), [first, 1.0], rtol=1e-6)
+    ideals = np.array([discount[0] * 2.0 + discount[1] * 1.0, discount[0]])
+    wanted = np.array([first, 1.0]) * ideals / ideals.mean()
+    np.testing.assert_allclose(truth.weighted_ndcg(top, 3), wanted, rtol=1e-6)
 
 
 def test_what_chance_explains_refuses_nobody() -> None:

@@ -211,6 +211,7 @@ def test_runs_are_told_what_was_done(tmp_path: Path, world: Path) -> None:
     assert told["name"] == steps.release
     assert len(told["curves"]["ranker_loss"]) == 10
     assert {"ranker.json", "als.json", "two_tower.json", "curves.json"} <= told["files"]
+    assert {"report.html", "evaluation.json"} <= told["files"]
     assert registry.resolve(INVESTORS.id, CHAMPION) is None
     assert Manifest.read(steps.release_folder).metrics == told["metrics"]
 

@@ -71,22 +71,46 @@ class Truth:
         return top_of_scores(scores, self.seen[at], k)
 
     def weighted_ndcg(self, top: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-        """Return each subject's NDCG@k, (n,), with the pairs' own gains, for its items in `top`."""
+        """Return each subject's NDCG@k, (n,), with the pairs' own gains, for its items in `top`.
+
+        Σ gain(r) / log2(r + 1), over the same sum for the greatest gains in falling order (Järvelin,
+        Kekäläinen 2002): each subject's own, in [0, 1]. Among what was shown, over these sums' mean over
+        subjects: a gain there is an inverse propensity, and the estimate is unbiased as a sum (Joachims et
+        al. 2017, eq. 4). Divided by its own sum, a list with one click would be worth the same at
+        whatever rank the click was, and the order that was served would be favoured. The mean is in [0, 1].
+        """
+        top = top[:, :k]
         discount = 1.0 / np.log2(np.arange(2, k + 2))
-        found = np.zeros((len(self), k))
-        row = np.repeat(np.arange(len(self)), top[:, :k].shape[1])
-        item = top[:, :k].reshape(-1)
-        there = item >= 0
-        gains = np.zeros(len(item))
-        gains[there] = np.asarray(self.relevant[row[there], item[there]]).reshape(-1)
-        found[:, : top[:, :k].shape[1]] = gains.reshape(top[:, :k].shape)
-        ideal = np.zeros(len(self))
-        for line in range(len(self)):
-            own = np.sort(self.relevant.data[self.relevant.indptr[line] : self.relevant.indptr[line + 1]])
-            best = own[::-1][:k]
-            ideal[line] = best @ discount[: len(best)]
-        ndcg: NDArray[np.float64] = (found @ discount) / np.maximum(ideal, 1e-12)
+        row, column = np.nonzero(top >= 0)
+        gains = np.zeros(top.shape)
+        gains[row, column] = np.asarray(self.relevant[row, top[row, column]]).reshape(-1)
+        ndcg: NDArray[np.float64] = gains @ discount[: top.shape[1]] / self._scale(k)
         return ndcg
+
+    def chance_ndcg(self, k: int) -> NDArray[np.float64]:
+        """Return what `weighted_ndcg` gives on average to an order of the candidates by chance, (n,)."""
+        candidates = self.seen if self.shown is None else self.shown
+        sizes = np.diff(candidates.indptr)
+        sizes = self.relevant.shape[1] - sizes if self.shown is None else sizes
+        summed = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))])
+        gains = np.asarray(self.relevant.sum(axis=1), dtype=np.float64).reshape(-1)
+        chance: NDArray[np.float64] = (
+            gains * summed[np.minimum(sizes, k)] / np.maximum(sizes, 1) / self._scale(k)
+        )
+        return chance
+
+    def _scale(self, k: int) -> NDArray[np.float64]:
+        """Return what each subject's discounted gain is divided by, (n,)."""
+        discount = 1.0 / np.log2(np.arange(2, k + 2))
+        sizes = np.diff(self.relevant.indptr)
+        line = np.repeat(np.arange(len(self)), sizes)
+        order = np.lexsort((-self.relevant.data, line))  # by subject, greatest gain first
+        rank = np.arange(len(line)) - np.repeat(self.relevant.indptr[:-1], sizes)
+        counted = np.where(rank < k, discount[np.minimum(rank, k - 1)], 0.0)
+        ideal = np.bincount(line, weights=self.relevant.data[order] * counted, minlength=len(self))
+        if self.shown is not None and len(ideal):
+            ideal = np.full(len(ideal), ideal.mean())
+        return np.maximum(ideal, 1e-12)
 
     def metrics(self, top: NDArray[np.int64], k: int) -> dict[str, NDArray[np.float64]]:
         """Return each subject's metrics of `metrics_at` for its items in `top` (n, k), best first."""
