@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from matchloop.entities import EntityId
 
 
+WELL = 1e8
+"""Up to this condition number the normal equations of an empty history are inverted once and for all."""
+
+
 class AlsModel:
     """Factors of `implicit`'s ALS (Hu, Koren, Volinsky 2008) and the normal equations to fold in.
 
@@ -80,6 +84,7 @@ class AlsModel:
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
         factors = self.item_factors.astype(np.float64)
         self._gram = factors.T @ factors + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
+        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
 
     @property
     def width(self) -> int:
@@ -102,6 +107,48 @@ class AlsModel:
     def aged(self, weights: NDArray[np.floating], age_days: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return what events weigh at their age: w × 2^(−age / half-life), shapes (n,)."""
         return weights if self.half_life_days is None else aged(weights, age_days, self.half_life_days)
+
+    def serving_vector(
+        self,
+        subject: EntityId | None,
+        item_rows: NDArray[np.int64],
+        weights: NDArray[np.floating],
+        age_days: NDArray[np.floating],
+        *,
+        whole: bool,
+        newer: bool,
+    ) -> NDArray[np.float32] | None:
+        """Return the vector a subject is served with: folded in, or the trained one when that knows more.
+
+        The one rule for serving and for offline evaluation.
+
+        Parameters
+        ----------
+        subject
+            None: what was trained is not, or no longer, this subject's.
+        item_rows, weights, age_days
+            Of the events that are known, on items that were trained on, shape (n,); those of negative weight
+            too. A pair's weights are summed and age with its latest event, as in the training matrix.
+        whole
+            Whether these are all the subject ever did: folding in then loses nothing.
+        newer
+            Whether one of its events came after the training.
+
+        Returns
+        -------
+        ndarray of float32, shape (f,)
+            None when nothing is known of the subject.
+        """
+        trained = None if subject is None else self.subject_vector(subject)
+        if trained is not None and not (whole or newer):
+            return trained
+        rows = np.asarray(item_rows, dtype=np.int64)
+        distinct, place = np.unique(rows, return_inverse=True)
+        latest = np.full(len(distinct), np.inf)
+        np.minimum.at(latest, place, np.asarray(age_days, dtype=np.float64))
+        summed = np.bincount(place, np.asarray(weights, dtype=np.float64), minlength=len(distinct))
+        folded = self.fold_in(distinct, self.aged(summed, latest))
+        return folded if folded.any() else trained
 
     def fold_in(self, item_rows: NDArray[np.int64], weights: NDArray[np.floating]) -> NDArray[np.float32]:
         """Solve x = (YᵀY + Yᵀ(C − I)Y + λI)⁻¹ Yᵀ C p for one subject (Hu et al. 2008, equation 4).
@@ -132,6 +179,12 @@ class AlsModel:
             return np.zeros(self.width, dtype=np.float32)
         confidence = self.alpha * np.bincount(place, given[positive])  # (n,)
         factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
+        if self._inverse is not None and 2 * len(distinct) <= self.width:
+            # (G + YᵀDY)⁻¹ Yᵀc = G⁻¹Yᵀ (I + D Y G⁻¹Yᵀ)⁻¹ c: n equations instead of f, a push-through identity.
+            spread = self._inverse @ factors.T  # (f, n)
+            inner = np.eye(len(distinct)) + (confidence - 1.0)[:, None] * (factors @ spread)
+            folded: NDArray[np.float32] = (spread @ np.linalg.solve(inner, confidence)).astype(np.float32)
+            return folded
         left = self._gram + (factors * (confidence - 1.0)[:, None]).T @ factors
         right = confidence @ factors
         try:
