@@ -29,6 +29,8 @@ from training_jobs.scoring import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from rich.console import Console
 
@@ -127,6 +129,7 @@ def fit(
     data: DataSets | None = None,
     watch: Stopwatch | None = None,
     console: Console | None = None,
+    checkpoints: Path | None = None,
 ) -> Fitted:
     """Train all parts; a part with too little data is left out, and said so.
 
@@ -139,6 +142,8 @@ def fit(
     ----------
     calibration
         Of the release that served the lists; see `recipes.ranker.recalibrated`.
+    checkpoints
+        Folder from which a killed training goes on; None keeps nothing.
 
     Raises
     ------
@@ -149,7 +154,7 @@ def fit(
     with watch.step("datasets"):
         data = data or build_datasets(material, config)
     rng = np.random.default_rng(config.seed)
-    run = _Run(material, config, data, watch, console)
+    run = _Run(material, config, data, watch, console, checkpoints)
     run.attempt("als", run.als)
     run.attempt("two_tower", run.two_tower)
     with watch.step("popular"):
@@ -174,8 +179,10 @@ class _Run:
         data: DataSets,
         watch: Stopwatch,
         console: Console | None,
+        checkpoints: Path | None,
     ) -> None:
         self.material, self.config, self.data = material, config, data
+        self.checkpoints = checkpoints
         self.watch, self.console = watch, console
         self.truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
         self.lists = shown_truth(material)
@@ -210,7 +217,11 @@ class _Run:
             return _mean(self.judged.weighted_ndcg(top(model, self.judged), k))
 
         config, seed = self.config.als, self.config.seed
-        found = train_als(self.data.als, config, seed=seed, judge=judge, console=self.console)
+        folders = [self.checkpoints / name if self.checkpoints else None for name in ("als", "als_all")]
+        found = train_als(
+            self.data.als, config, seed=seed, judge=judge, checkpoints=folders[0], console=self.console
+        )
+        self.curves |= found.curves
         self.tops[Method.ALS] = top(found.model, self.truth)
         self.list_tops[Method.ALS] = top(found.model, self.lists)
         self.metrics |= found.metrics
@@ -221,7 +232,7 @@ class _Run:
         everything = datasets.als_matrix(
             pairs, use_case=self.material.use_case.id, snapshot=self.material.snapshot.manifest.fingerprint
         )
-        refitted = refit_als(everything, config, found.trial, seed=seed)
+        refitted = refit_als(everything, config, found.trial, seed=seed, checkpoints=folders[1])
         self.parts = replace(self.parts, als=refitted.model)
 
     def two_tower(self) -> None:

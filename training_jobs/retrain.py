@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -132,7 +133,7 @@ class Retraining:
         return self._data
 
     def train(self) -> Manifest:
-        """Train and assemble the release, unless it is there and whole.
+        """Train and assemble the release, unless it is there and whole; a killed training is gone on with.
 
         Raises
         ------
@@ -149,12 +150,13 @@ class Retraining:
             data=self.datasets(),
             watch=self.watch,
             console=self.console,
+            checkpoints=self.folder / "checkpoints",
         )
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
             self._write("skipped.json", found.skipped)
             np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed)
-            return assemble(
+            manifest = assemble(
                 self.release_folder,
                 self.release,
                 self.material,
@@ -163,6 +165,8 @@ class Retraining:
                 created=self.clock(),
                 seed=self.config.seed,
             )
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        return manifest
 
     def evaluate(self) -> list[Gate]:
         """Ask the gates, once for each champion it is compared with; ``gates.json`` keeps the answers."""

@@ -1,0 +1,191 @@
+"""The ALS recipe: its figures by their formulas, kills that change nothing, offline vectors as served."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from implicit.cpu.als import AlternatingLeastSquares
+from numpy.typing import NDArray
+from scipy import sparse
+
+from matchloop.entities import EntityId
+from matchloop.retrieval.als import AlsModel
+from training_jobs.config import AlsConfig, AlsTrial
+from training_jobs.datasets import AlsMatrix, DatasetManifest
+from training_jobs.recipes.als import AlsResult, refit_als, train_als
+from training_jobs.recipes.als_checkpoint import FACTORS, TRIALS, AlsCheckpoint, Reached, key_of
+from training_jobs.recipes.als_quality import AlsYardstick
+
+TRIALS_OF = tuple(AlsTrial(regularization=r, alpha=4.0, half_life_days=h) for r, h in ((1.0, None), (3.0, 9.0)))
+CONFIG = AlsConfig(factors=6, iterations=5, trials=TRIALS_OF, trial_iterations=3)
+
+
+def small(seed: int = 0) -> AlsMatrix:
+    rng = np.random.default_rng(seed)
+    weights = sparse.random(40, 30, 0.2, format="csr", dtype=np.float32, random_state=rng)
+    weights.data = rng.choice([0.5, 1.0, 3.5], weights.nnz).astype(np.float32)
+    manifest = DatasetManifest(
+        name="als", use_case="x", snapshot="x", rows=weights.nnz, labels={}, sources={},
+        first_time=None, last_time=None, sha256="x",
+    )  # fmt: skip
+    ages = rng.uniform(0.0, 30.0, weights.nnz).astype(np.float32)
+    return AlsMatrix(weights, ages, [f"s{n}" for n in range(40)], [f"i{n}" for n in range(30)], manifest)
+
+
+def judge(model: AlsModel) -> float:
+    return float(model.item_factors[0, 0])
+
+
+def same(one: AlsResult, other: AlsResult) -> None:
+    np.testing.assert_array_equal(one.model.item_factors, other.model.item_factors)
+    np.testing.assert_array_equal(one.model.subject_factors, other.model.subject_factors)
+    assert (one.trial, one.quality, one.metrics, one.curves) == (
+        other.trial,
+        other.quality,
+        other.metrics,
+        other.curves,
+    )
+
+
+def dense(matrix: AlsMatrix, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weights = matrix.weights.toarray().astype(np.float64)
+    return np.where(weights > 0.0, alpha * weights, 1.0), (weights > 0.0).astype(np.float64)
+
+
+def test_figures_are_what_their_formulas_say() -> None:
+    matrix = small()
+    found = refit_als(matrix, CONFIG, TRIALS_OF[0], seed=1)
+    model = found.model
+    c, p = dense(matrix, model.alpha)
+    error = p - model.subject_factors.astype(np.float64) @ model.item_factors.T.astype(np.float64)
+    residual, mean = (c * error**2).sum(), (c * p).sum() / c.sum()
+    penalty = sum((f.astype(np.float64) ** 2).sum() for f in (model.subject_factors, model.item_factors))
+
+    assert found.metrics == pytest.approx(
+        {
+            "als_explained_variance": 1.0 - residual / (c * (p - mean) ** 2).sum(),
+            "als_reconstruction_error": np.sqrt(residual / c.sum()),
+            "als_factors": 6.0,
+        },
+        rel=1e-4,
+    )
+    assert found.curves["als_loss"][-1] == pytest.approx((residual + penalty) / c.sum(), rel=1e-4)
+    assert found.curves["als_loss"] == sorted(found.curves["als_loss"], reverse=True)
+
+
+def test_the_factors_are_those_of_implicit_alone() -> None:
+    matrix, trial = small(), TRIALS_OF[0]
+    model = refit_als(matrix, CONFIG, trial, seed=1).model
+    bare = AlternatingLeastSquares(
+        factors=6, regularization=1.0, alpha=model.alpha, iterations=5, num_threads=1, random_state=1
+    )
+    bare.fit(matrix.weights, show_progress=False)
+
+    np.testing.assert_allclose(model.item_factors, bare.item_factors, atol=1e-6)
+    np.testing.assert_allclose(model.subject_factors, bare.user_factors, atol=1e-6)
+
+
+def test_a_sample_of_the_known_pairs_stands_for_all() -> None:
+    rng = np.random.default_rng(3)
+    confidence = sparse.random(400, 300, 0.2, format="csr", dtype=np.float32, random_state=rng)
+    confidence.data[:] = 5.0
+    subjects, items = (rng.normal(0.0, 0.3, (n, 4)).astype(np.float32) for n in (400, 300))
+    whole = AlsYardstick(confidence, 1.0, rng).measure(subjects, items)
+    part = AlsYardstick(confidence, 1.0, rng, sample=6000).measure(subjects, items)
+
+    assert part.loss == pytest.approx(whole.loss, rel=0.02)
+    assert part.loss != whole.loss
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("die_in", ["trial", "training"])
+def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path, every: int, die_in: str) -> None:
+    config = CONFIG.model_copy(update={"checkpoint_every": every})
+    program = f"""
+import os, signal
+from pathlib import Path
+from tests.unit.test_als_recipe import CONFIG, judge, small
+from training_jobs.recipes.als import train_als
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(done, model):
+    if done == 4:
+        die()
+
+def judged(model):
+    if {die_in!r} == "trial" and model.regularization == 3.0:
+        die()
+    return judge(model)
+
+config = CONFIG.model_copy(update={{"checkpoint_every": {every}}})
+train_als(small(), config, seed=1, judge=judged, watch=watch, checkpoints=Path({str(tmp_path)!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert {path.name for path in tmp_path.iterdir()} == {FACTORS, TRIALS}
+
+    asked: list[float] = []
+
+    def counted(model: AlsModel) -> float:
+        asked.append(model.regularization)
+        return judge(model)
+
+    resumed = train_als(small(), config, seed=1, judge=counted, checkpoints=tmp_path)
+    same(resumed, train_als(small(), config, seed=1, judge=judge))
+    assert asked == ([3.0] if die_in == "trial" else [])
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    first = refit_als(small(), CONFIG, TRIALS_OF[1], seed=1, checkpoints=tmp_path)
+    seen: list[int] = []
+    config = CONFIG.model_copy(update={"trials": TRIALS_OF[1:]})
+    again = train_als(small(), config, seed=1, watch=lambda n, _: seen.append(n), checkpoints=tmp_path)
+
+    same(first, again)
+    assert seen == []
+
+
+def test_another_trainings_checkpoint_is_not_read(tmp_path: Path) -> None:
+    keys = {
+        key_of(small(), {}, 1),
+        key_of(small(), {}, 2),
+        key_of(small(), {"a": 1}, 1),
+        key_of(small(1), {}, 1),
+        key_of(replace(small(), item_ids=[f"j{n}" for n in range(30)]), {}, 1),
+    }
+    assert len(keys) == 5
+    one, other = AlsCheckpoint(tmp_path, "one"), AlsCheckpoint(tmp_path, "other")
+    one.save("fit", Reached([1.0], np.ones((2, 1), np.float32), np.ones((3, 1), np.float32)))
+    one.save_trial("trial", 0.5)
+
+    assert (other.load("fit"), one.load("other fit"), other.trials()) == (None, None, {})
+    assert one.trials() == {"trial": 0.5}
+    kept = one.load("fit")
+    assert kept is not None
+    assert kept.losses == [1.0]
+
+
+def test_watch_sees_every_iteration_and_may_end_it() -> None:
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    seen: list[int] = []
+
+    def watch(done: int, model: AlsModel) -> None:
+        seen.append(done)
+        assert np.isfinite(model.item_factors).all()
+        if done == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train_als(small(), CONFIG, seed=1, watch=watch)
+    assert seen == [1, 2]
