@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ from training_jobs.config import load_config
 from training_jobs.gates import gate_table
 from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.retrain import Retrained, Retraining
+from training_jobs.search_job import Search
+from training_jobs.search_report import best_table
+from training_jobs.search_spaces import Searched
 from training_jobs.tracking import MlflowTracker
 
 app = typer.Typer(
@@ -176,6 +180,30 @@ def retrain(
     _say(done)
     _say_due("now", feedback, use_case)
     _end(done.release, promoted=done.promoted)
+
+
+@app.command()
+def search(
+    use_case: UseCaseId,
+    part: Annotated[Searched, typer.Option(help="What to find settings for.")],
+    minutes: Annotated[float, typer.Option(help="Bound on the time; asked again, it goes on.")] = 10.0,
+    snapshot: SnapshotFolder = None,
+    work: WorkFolder = WORK,
+    registry: RegistryUri = REGISTRY,
+    config: Preset = "default",
+    use_cases: UseCaseFolder = None,
+    export_command: ExportCommand = EXPORT,
+    out: Annotated[Path | None, typer.Option(help="Where the best settings go, as .toml for --config.")] = None,
+) -> None:
+    """Search for the settings of a part that are best on the validation part."""
+    began = time.monotonic()
+    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
+    found = Search(steps, part).run(minutes, began=began)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(found.config.read_bytes())
+    console.print(best_table(found.found, f"{use_case} {part}"))
+    console.print(f"settings: {out or found.config}", soft_wrap=True)
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

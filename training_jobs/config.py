@@ -73,20 +73,28 @@ class DatasetConfig(_Part):
 class AlsTrial(_Part):
     """One setting of the numbers that matter most.
 
-    `half_life_days`: after so many days an event weighs half; None: all weigh alike.
+    Parameters
+    ----------
+    half_life_days
+        After so many days an event weighs half; None: all weigh alike.
+    saturation
+        In mean pair weights: from about there on, more events add ever less (logarithmically) to a pair's
+        weight; near 0 every pair weighs the same. None: weights add up.
     """
 
     regularization: Rate
     alpha: Rate
     half_life_days: Rate | None = None
+    saturation: Rate | None = None
 
     def __str__(self) -> str:
         aging = f", half-life {self.half_life_days:g} d" if self.half_life_days else ""
-        return f"regularization {self.regularization:g}, alpha {self.alpha:g}{aging}"
+        flat = f", saturation {self.saturation:g}" if self.saturation else ""
+        return f"regularization {self.regularization:g}, alpha {self.alpha:g}{aging}{flat}"
 
 
 class AlsConfig(_Part):
-    """ALS: `implicit`'s, with confidence alpha × summed event weight / mean of these sums.
+    """ALS: `implicit`'s, with confidence alpha × pair weight / mean pair weight, pair weights being summed event weights.
 
     Parameters
     ----------

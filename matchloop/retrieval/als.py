@@ -45,6 +45,9 @@ class AlsModel:
         As given to implicit; 0 or more, over 0.
     half_life_days
         After so many days an event weighed half in training: see `aged`. None: all weigh alike.
+    saturation
+        Summed (and aged) weight at which a pair's weight begins to grow slower in training: see `saturated`,
+        which gives the w of the convention above. None: it does not.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class AlsModel:
         regularization: float,
         alpha: float = 1.0,
         half_life_days: float | None = None,
+        saturation: float | None = None,
     ) -> None:
         _check("item", item_ids, item_factors)
         _check("subject", subject_ids, subject_factors)
@@ -77,9 +81,12 @@ class AlsModel:
         self.subject_factors = np.ascontiguousarray(subject_factors, dtype=np.float32)
         if half_life_days is not None and not half_life_days > 0.0:
             raise InvalidInput(f"half_life_days is {half_life_days}, must be over 0")
+        if saturation is not None and not saturation > 0.0:
+            raise InvalidInput(f"saturation is {saturation}, must be over 0")
         self.regularization = regularization
         self.alpha = alpha
         self.half_life_days = half_life_days
+        self.saturation = saturation
         self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
         factors = self.item_factors.astype(np.float64)
@@ -159,7 +166,7 @@ class AlsModel:
             Rows of all items the subject reacted to, shape (n,); a row may stand more than once, its weights
             are then summed, as the training matrix is.
         weights
-            Event weights, shape (n,), finite. Those of 0 and less are left out, as in training.
+            Event weights, aged, shape (n,), finite. Those of 0 and less are left out.
 
         Returns
         -------
@@ -177,7 +184,8 @@ class AlsModel:
         distinct, place = np.unique(rows[positive], return_inverse=True)
         if len(distinct) == 0:
             return np.zeros(self.width, dtype=np.float32)
-        confidence = self.alpha * np.bincount(place, given[positive])  # (n,)
+        summed = np.bincount(place, given[positive])  # (n,)
+        confidence = self.alpha * (summed if self.saturation is None else saturated(summed, self.saturation))
         factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
         if self._inverse is not None and 2 * len(distinct) <= self.width:
             # (G + YᵀDY)⁻¹ Yᵀc = G⁻¹Yᵀ (I + D Y G⁻¹Yᵀ)⁻¹ c: n equations instead of f, a push-through identity.
@@ -274,6 +282,7 @@ class AlsModel:
             "regularization": self.regularization,
             "alpha": self.alpha,
             "half_life_days": self.half_life_days,
+            "saturation": self.saturation,
         }
         write_json(folder, "als", settings)
         write_json(folder, "item_ids", self.item_ids)
@@ -306,6 +315,7 @@ class AlsModel:
                 regularization=float(settings["regularization"]),
                 alpha=float(settings["alpha"]),
                 half_life_days=settings.get("half_life_days"),
+                saturation=settings.get("saturation"),
             )
 
 
@@ -315,6 +325,12 @@ def aged(
     """Halve weights, (n,), for every `half_life_days` of age, (n,); ages under 0 (clock skew) count as 0."""
     halved: NDArray[np.floating] = weights * 0.5 ** (np.maximum(age_days, 0.0) / half_life_days)
     return halved
+
+
+def saturated(weights: NDArray[np.floating], saturation: float) -> NDArray[np.floating]:
+    """Return s log(1 + w / s), shape (n,): w while small beside the saturation s, then ever slower."""
+    found: NDArray[np.floating] = saturation * np.log1p(weights / saturation)
+    return found
 
 
 def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:

@@ -189,3 +189,81 @@ def test_watch_sees_every_iteration_and_may_end_it() -> None:
     with pytest.raises(Enough):
         train_als(small(), CONFIG, seed=1, watch=watch)
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        AlsTrial(regularization=1.0, alpha=4.0),
+        AlsTrial(regularization=1.0, alpha=4.0, half_life_days=9.0, saturation=0.5),
+    ],
+)
+def test_folding_in_a_training_row_solves_the_trainings_own_equations(trial: AlsTrial) -> None:
+    """Items are re-solved from subjects last, so that a subject folded in is one half-step ahead of training."""
+    matrix = small()
+    model = refit_als(matrix, CONFIG, trial, seed=1).model
+    bare = AlternatingLeastSquares(factors=6, regularization=1.0, alpha=model.alpha, num_threads=1)
+    bare.item_factors, bare.user_factors = model.item_factors, model.subject_factors
+    for row in range(8):
+        at = slice(*matrix.weights.indptr[row : row + 2])
+        given, ages = matrix.weights.data[at], matrix.age_days[at]
+        served = model.serving_vector(
+            EntityId(matrix.subject_ids[row]),
+            matrix.weights.indices[at].astype(np.int64),
+            given,
+            ages,
+            whole=True,
+            newer=False,
+        )
+        trained_on = model.aged(given, ages)
+        if model.saturation is not None:
+            trained_on = model.saturation * np.log1p(trained_on / model.saturation)
+        line = sparse.csr_matrix((trained_on, matrix.weights.indices[at], [0, len(given)]), (1, 30))
+        assert served is not None
+        np.testing.assert_allclose(served, bare.recalculate_user(0, line.astype(np.float32)), atol=2e-4)
+
+
+def model_of_items(width: int = 4) -> AlsModel:
+    rng = np.random.default_rng(5)
+    items, subject = rng.normal(size=(20, width)), rng.normal(size=(1, width))
+    return AlsModel(
+        [EntityId(f"i{n}") for n in range(20)],
+        items.astype(np.float32),
+        [EntityId("s")],
+        subject.astype(np.float32),
+        regularization=0.5,
+        alpha=3.0,
+        half_life_days=10.0,
+        saturation=2.0,
+    )
+
+
+def test_few_and_many_items_are_folded_in_by_the_same_equations() -> None:
+    rng = np.random.default_rng(6)
+    model = model_of_items(8)
+    assert model._inverse is not None
+    for count in (1, 2, 4):
+        rows, weights = rng.choice(20, count, replace=False), rng.uniform(0.5, 4.0, count)
+        quick = model.fold_in(rows, weights)
+        model_whole = model_of_items(8)
+        model_whole._inverse = None
+        np.testing.assert_allclose(quick, model_whole.fold_in(rows, weights), rtol=1e-4, atol=1e-6)
+
+
+def test_the_vector_served_is_the_one_that_knows_more() -> None:
+    model, none = model_of_items(), np.zeros(0, np.int64)
+    trained, rows = model.subject_factors[0], np.array([0, 1, 0])
+    weights, ages = np.array([2.0, 1.0, -3.0]), np.array([0.0, 10.0, 30.0])
+
+    def served(who: str | None, *, whole: bool = False, newer: bool = False) -> NDArray[np.float32] | None:
+        return model.serving_vector(
+            None if who is None else EntityId(who), rows, weights, ages, whole=whole, newer=newer
+        )
+
+    folded = model.fold_in(np.array([1]), np.array([0.5]))  # item 0 was taken back, item 1 is a half-life old
+    np.testing.assert_array_equal(served("s"), trained)
+    for found in (served("s", whole=True), served("s", newer=True), served("new"), served(None)):
+        np.testing.assert_array_equal(found, folded)
+    for who, expected in (("s", trained), ("new", None)):
+        found = model.serving_vector(EntityId(who), none, np.zeros(0), np.zeros(0), whole=True, newer=True)
+        assert found is expected or np.array_equal(found, expected)  # type: ignore[arg-type]

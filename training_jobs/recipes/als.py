@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from matchloop.entities import EntityId
 from matchloop.errors import TooFewExamples
-from matchloop.retrieval.als import AlsModel, aged
+from matchloop.retrieval.als import AlsModel, aged, saturated
 from training_jobs.recipes.als_checkpoint import AlsCheckpoint, Reached, key_of
 from training_jobs.recipes.als_quality import AlsYardstick
 from training_jobs.recipes.progress import progress_bar
@@ -141,6 +141,12 @@ class _Fit:
         if trial.half_life_days is not None:
             decayed = aged(matrix.weights.data, matrix.age_days, trial.half_life_days).astype(np.float32)
             self._weights = _like(matrix.weights, decayed)
+        self._saturation = None
+        if trial.saturation is not None:
+            self._saturation = trial.saturation * float(self._weights.data.mean())
+            self._weights = _like(
+                matrix.weights, saturated(self._weights.data, self._saturation).astype(np.float32)
+            )
         self._alpha = trial.alpha / float(self._weights.data.mean())
         self._factors = min(config.factors, max(4, min(matrix.weights.shape) // 3))
         confidence = _like(matrix.weights, self._weights.data * np.float32(self._alpha))
@@ -198,6 +204,7 @@ class _Fit:
             regularization=self._trial.regularization,
             alpha=self._alpha,
             half_life_days=self._trial.half_life_days,
+            saturation=self._saturation,
         )
 
     def metrics(self) -> dict[str, float]:
