@@ -124,7 +124,7 @@ class Als:
 
 
 def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
-    """Return the vector by `AlsModel.serving_vector` from what the state tells, which holds the latest events."""
+    """Return the vector by `AlsModel.serving_vector`; a state tells the latest events."""
     state = query.state
     created = query.models.created if query.models is not None else None
     types = query.asked.use_case.events

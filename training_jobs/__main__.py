@@ -193,7 +193,9 @@ def search(
     config: Preset = "default",
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
-    out: Annotated[Path | None, typer.Option(help="Where the best settings go, as .toml for --config.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the best settings go, as .toml for --config.")
+    ] = None,
 ) -> None:
     """Search for the settings of a part that are best on the validation part."""
     began = time.monotonic()

@@ -94,7 +94,9 @@ class AlsTrial(_Part):
 
 
 class AlsConfig(_Part):
-    """ALS: `implicit`'s, with confidence alpha × pair weight / mean pair weight, pair weights being summed event weights.
+    """ALS: `implicit`'s, with confidence alpha × pair weight / mean pair weight.
+
+    A pair's weight is the sum of its events', aged and saturated as a trial says.
 
     Parameters
     ----------

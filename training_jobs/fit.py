@@ -15,6 +15,7 @@ from matchloop.usecase import Method
 from training_jobs import datasets
 from training_jobs.assemble import Parts, two_tower_model
 from training_jobs.evaluate import Truth, interval_of, random_top
+from training_jobs.judges import als_judge, tower_judge
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
 from training_jobs.recipes.popular import count_popular
@@ -213,10 +214,8 @@ class _Run:
         def top(model: AlsModel, truth: Truth) -> NDArray[np.int64]:
             return als_top(model, self.material, self.known, truth, k)
 
-        def judge(model: AlsModel) -> float:
-            return _mean(self.judged.weighted_ndcg(top(model, self.judged), k))
-
         config, seed = self.config.als, self.config.seed
+        judge = als_judge(self.material, self.config, self.judged)
         folders = [self.checkpoints / name if self.checkpoints else None for name in ("als", "als_all")]
         found = train_als(
             self.data.als, config, seed=seed, judge=judge, checkpoints=folders[0], console=self.console
@@ -236,16 +235,9 @@ class _Run:
         self.parts = replace(self.parts, als=refitted.model)
 
     def two_tower(self) -> None:
-        from training_jobs.evaluate.ranking import top_by_vectors
         from training_jobs.recipes.two_tower import train_two_tower
 
         config, k = self.config, self.config.evaluate.k
-        few = self.material.truth(at_most=config.two_tower.validation_subjects, seed=config.seed)
-
-        def judge(subjects: NDArray[np.float32], items: NDArray[np.float32]) -> float:
-            top = top_by_vectors(subjects[few.subjects], items, few, k)
-            return _mean(few.metrics(top, k)[f"ndcg@{k}"])
-
         reverse = self.material.use_case.reverse_of is not None
         settings = config.dataset
         with self.watch.step("encode"):
@@ -257,7 +249,7 @@ class _Run:
             config.two_tower,
             random_negatives=settings.random_negatives_reverse if reverse else settings.random_negatives,
             seed=config.seed,
-            judge=judge if len(few) else None,
+            judge=tower_judge(self.material, config) if len(self.truth) else None,
             console=self.console,
         )
         self.curves |= found.curves

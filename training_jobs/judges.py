@@ -23,17 +23,18 @@ AlsJudge = Callable[["AlsModel"], float]
 TowerJudge = Callable[["NDArray[np.float32]", "NDArray[np.float32]"], float]
 
 
-def judging_truth(material: Material, config: TrainingConfig, lists: Truth | None = None) -> Truth:
-    """Return what chooses: the latest lists, where there are enough (see `lists`), else the whole catalogue."""
-    lists = shown_truth(material) if lists is None else lists
+def judging_truth(material: Material, config: TrainingConfig) -> Truth:
+    """Return what chooses: the latest lists, where there are enough (see `lists`), else all items."""
+    lists = shown_truth(material)
     if len(lists) >= config.gates.least_pairs:
         return lists
     return material.truth(at_most=config.evaluate.subjects, seed=config.seed)
 
 
-def als_judge(material: Material, config: TrainingConfig) -> AlsJudge:
-    """Return the mean NDCG@k of an ALS model over the judging truth, as it would be served."""
-    truth, known, k = judging_truth(material, config), Known.of(material.training_events), config.evaluate.k
+def als_judge(material: Material, config: TrainingConfig, truth: Truth | None = None) -> AlsJudge:
+    """Return the mean NDCG@k of an ALS model, as it would be served; None: over `judging_truth`."""
+    known, k = Known.of(material.training_events), config.evaluate.k
+    truth = judging_truth(material, config) if truth is None else truth
 
     def judge(model: AlsModel) -> float:
         return _mean(truth.weighted_ndcg(als_top(model, material, known, truth, k), k))

@@ -41,10 +41,10 @@ def plot_history(trials: Sequence[TrialTold], title: str, path: Path) -> None:
     figure = Figure(figsize=(9.0, 4.5), layout="constrained")
     panel = figure.subplots()
     complete = [(trial.number, trial.quality) for trial in trials if trial.quality is not None]
-    panel.scatter(*zip(*complete, strict=True), s=18, label="complete")
+    panel.plot(*zip(*complete, strict=True), "o", markersize=4, label="complete")
     pruned = [(t.number, t.steps[max(t.steps)]) for t in trials if t.quality is None and t.steps]
     if pruned:
-        panel.scatter(*zip(*pruned, strict=True), s=14, marker="x", color="grey", label="pruned")
+        panel.plot(*zip(*pruned, strict=True), "x", color="grey", label="pruned")
     panel.step([n for n, _ in complete], best_so_far([q for _, q in complete]), where="post", label="best")
     panel.set(title=title, xlabel="trial", ylabel="NDCG on validation")
     panel.grid(alpha=0.3)

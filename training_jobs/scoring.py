@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 HISTORY = 50
 """Latest positive events that the subject tower is given."""
 
+LAST = 1e30
+"""A score that nothing reaches."""
+
 STATE_EVENTS = 500
 """Latest events of a subject that serving is told; see `feedback_svc`'s subject state."""
 
@@ -82,7 +85,7 @@ def als_top(
     *,
     watermark: int | None = None,
 ) -> NDArray[np.int64]:
-    """Return what ALS finds for each subject by `AlsModel.serving_vector`, were it served after what is known.
+    """Return what ALS finds for each subject, were it served now: by `AlsModel.serving_vector`.
 
     Parameters
     ----------
@@ -93,9 +96,12 @@ def als_top(
     rows = np.array([place.get(str(id_), -1) for id_ in model.item_ids], dtype=np.int64)
     of_item = np.full(len(material.items), -1, dtype=np.int64)
     of_item[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    factors = np.zeros((len(material.items), model.width), dtype=np.float32)
-    factors[rows[rows >= 0]] = model.item_factors[rows >= 0]
-    vectors = np.zeros((len(truth), model.width), dtype=np.float32)
+    unknown = of_item < 0
+    # A column more, so that items it was not trained on come last, not between good and bad ones.
+    factors = np.zeros((len(material.items), model.width + 1), dtype=np.float32)
+    factors[rows[rows >= 0], :-1] = model.item_factors[rows >= 0]
+    factors[unknown, -1] = -LAST
+    vectors = np.zeros((len(truth), model.width + 1), dtype=np.float32)
     for at, subject in enumerate(truth.subjects.tolist()):
         numbers = known.latest(subject, STATE_EVENTS)
         events = known.events
@@ -108,10 +114,9 @@ def als_top(
             whole=0 < known.count(subject) <= STATE_EVENTS,
             newer=watermark is not None and bool((events.sequence[numbers] > watermark).any()),
         )
-        if vector is not None:
-            vectors[at] = vector
+        if vector is not None and vector.any():
+            vectors[at, :-1], vectors[at, -1] = vector, 1.0
     top = top_by_vectors(vectors, factors, truth, k)
-    unknown = of_item < 0
     top[(top >= 0) & unknown[top]] = -1  # items it was not trained on were not found by it
     return top
 

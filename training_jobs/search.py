@@ -1,4 +1,4 @@
-"""Hyper-parameter search, bounded by time; killed or out of time, it goes on where it was when asked again."""
+"""Hyper-parameter search, bounded by time; stopped or killed, it goes on where it was when asked again."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def search(
     if not seconds > 0.0:
         raise InvalidInput(f"a search of {seconds} s has no time to try anything")
     began = clock() if began is None else began
-    with _study(storage, seed) as study:
+    with _study(storage) as study:
         _go_on(study, space)
         while not _done(study) or clock() < began + seconds:
             _seed(study, seed)
@@ -106,7 +106,7 @@ def search(
 
 
 @contextmanager
-def _study(storage: Path, seed: int) -> Iterator[Study]:
+def _study(storage: Path) -> Iterator[Study]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

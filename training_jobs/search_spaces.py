@@ -177,7 +177,7 @@ class TowerSpace:
     def config_of(self, choice: Choice) -> TrainingConfig:
         """See `Space`; every hidden layer gets the same dropout."""
         hidden = tuple(int(width) for width in choice["hidden"].split("-"))
-        changed = {"hidden": hidden, "dropout": (choice["dropout"],) * len(hidden)}
+        changed: dict[str, Any] = {"hidden": hidden, "dropout": (choice["dropout"],) * len(hidden)}
         changed["loss"] = Loss(choice["loss"])
         two_tower = self._config.two_tower.model_copy(update={**choice, **changed})
         return self._config.model_copy(update={"two_tower": two_tower})

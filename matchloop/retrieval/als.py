@@ -153,7 +153,8 @@ class AlsModel:
         distinct, place = np.unique(rows, return_inverse=True)
         latest = np.full(len(distinct), np.inf)
         np.minimum.at(latest, place, np.asarray(age_days, dtype=np.float64))
-        summed = np.bincount(place, np.asarray(weights, dtype=np.float64), minlength=len(distinct))
+        summed = np.zeros(len(distinct))
+        np.add.at(summed, place, np.asarray(weights, dtype=np.float64))
         folded = self.fold_in(distinct, self.aged(summed, latest))
         return folded if folded.any() else trained
 
@@ -184,7 +185,8 @@ class AlsModel:
         distinct, place = np.unique(rows[positive], return_inverse=True)
         if len(distinct) == 0:
             return np.zeros(self.width, dtype=np.float32)
-        summed = np.bincount(place, given[positive])  # (n,)
+        summed = np.zeros(len(distinct))  # (n,)
+        np.add.at(summed, place, given[positive])
         confidence = self.alpha * (summed if self.saturation is None else saturated(summed, self.saturation))
         factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
         if self._inverse is not None and 2 * len(distinct) <= self.width:

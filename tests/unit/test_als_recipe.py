@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
+from rich.console import Console
 from scipy import sparse
 
 from matchloop.entities import EntityId
@@ -23,7 +24,9 @@ from training_jobs.recipes.als import AlsResult, refit_als, train_als
 from training_jobs.recipes.als_checkpoint import FACTORS, TRIALS, AlsCheckpoint, Reached, key_of
 from training_jobs.recipes.als_quality import AlsYardstick
 
-TRIALS_OF = tuple(AlsTrial(regularization=r, alpha=4.0, half_life_days=h) for r, h in ((1.0, None), (3.0, 9.0)))
+TRIALS_OF = tuple(
+    AlsTrial(regularization=r, alpha=4.0, half_life_days=h) for r, h in ((1.0, None), (3.0, 9.0))
+)
 CONFIG = AlsConfig(factors=6, iterations=5, trials=TRIALS_OF, trial_iterations=3)
 
 
@@ -110,6 +113,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path: Path, every: int
     config = CONFIG.model_copy(update={"checkpoint_every": every})
     program = f"""
 import os, signal
+from io import StringIO
 from pathlib import Path
 from tests.unit.test_als_recipe import CONFIG, judge, small
 from training_jobs.recipes.als import train_als
@@ -172,6 +176,10 @@ def test_another_trainings_checkpoint_is_not_read(tmp_path: Path) -> None:
     kept = one.load("fit")
     assert kept is not None
     assert kept.losses == [1.0]
+    (tmp_path / FACTORS).write_bytes(b"PK torn")
+    console = Console(file=StringIO())
+    assert AlsCheckpoint(tmp_path, "one", console).load("fit") is None
+    assert "begins anew" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_watch_sees_every_iteration_and_may_end_it() -> None:
@@ -199,7 +207,7 @@ def test_watch_sees_every_iteration_and_may_end_it() -> None:
     ],
 )
 def test_folding_in_a_training_row_solves_the_trainings_own_equations(trial: AlsTrial) -> None:
-    """Items are re-solved from subjects last, so that a subject folded in is one half-step ahead of training."""
+    """Training solves items last, so a subject folded in is a half-step ahead of its trained vector."""
     matrix = small()
     model = refit_als(matrix, CONFIG, trial, seed=1).model
     bare = AlternatingLeastSquares(factors=6, regularization=1.0, alpha=model.alpha, num_threads=1)

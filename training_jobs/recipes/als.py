@@ -87,7 +87,7 @@ def train_als(
     _require_enough(matrix)
     trials = config.trials if judge is not None else config.trials[:1]
     key = key_of(matrix, config.model_dump(mode="json"), seed) if checkpoints else ""
-    kept = AlsCheckpoint(checkpoints, key)
+    kept = AlsCheckpoint(checkpoints, key, console)
     quality: list[tuple[AlsTrial, float]] = []
     tried = trials if judge is not None and len(trials) > 1 else ()
     with progress_bar("als", len(tried) * config.trial_iterations + config.iterations, console) as bar:

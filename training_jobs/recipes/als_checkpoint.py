@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from rich.console import Console
 
     from training_jobs.datasets import AlsMatrix
 
@@ -52,9 +53,8 @@ class AlsCheckpoint:
         Of the matrix, the settings and the seed; see `key_of`.
     """
 
-    def __init__(self, folder: Path | None, key: str) -> None:
-        self._folder = folder
-        self._key = key
+    def __init__(self, folder: Path | None, key: str, console: Console | None = None) -> None:
+        self._folder, self._key, self._console = folder, key, console
 
     def save(self, fit: str, reached: Reached) -> None:
         """Keep how far the fit of this name has come, in place of what was kept before."""
@@ -72,17 +72,25 @@ class AlsCheckpoint:
                 subjects=reached.subjects,
                 items=reached.items,
             )
-        os.replace(written, path)
+        written.replace(path)
 
     def load(self, fit: str) -> Reached | None:
         """Return how far the fit of this name has come; None when nothing of it is kept."""
         path = None if self._folder is None else self._folder / FACTORS
         if path is None or not path.is_file():
             return None
-        with np.load(path) as kept:
-            if (str(kept["key"]), str(kept["fit"])) != (self._key, fit):
-                return None
-            return Reached(kept["losses"].tolist(), kept["subjects"], kept["items"])
+        try:
+            with np.load(path) as kept:
+                if (str(kept["key"]), str(kept["fit"])) != (self._key, fit):
+                    return None
+                return Reached(kept["losses"].tolist(), kept["subjects"], kept["items"])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            self._say(f"{path.name} cannot be read, training begins anew: {error}")
+            return None
+
+    def _say(self, what: str) -> None:
+        if self._console is not None:
+            self._console.print(what, highlight=False)
 
     def save_trial(self, trial: str, quality: float) -> None:
         """Keep what a setting came to."""
@@ -93,7 +101,7 @@ class AlsCheckpoint:
         written = path.with_suffix(".part")
         found = {**self.trials(), trial: quality}
         written.write_text(json.dumps({"key": self._key, "quality": found}, indent=1), encoding="utf-8")
-        os.replace(written, path)
+        written.replace(path)
 
     def trials(self) -> dict[str, float]:
         """Return what the settings tried so far came to."""
@@ -109,7 +117,7 @@ def key_of(matrix: AlsMatrix, settings: Mapping[str, Any], seed: int) -> str:
     digest = hashlib.sha256(json.dumps({**settings, "seed": seed}, sort_keys=True).encode())
     weights = matrix.weights
     for array in (weights.data, weights.indices, weights.indptr, matrix.age_days):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     for ids in (matrix.subject_ids, matrix.item_ids):
         digest.update("\n".join(ids).encode())
     return digest.hexdigest()
