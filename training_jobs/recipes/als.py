@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LEAST = 2
 """Subjects, items and pairs that there have to be."""
 
+CURVE_SAMPLE = 20_000
+"""Known pairs that the loss after each iteration looks at: next to nothing beside the iteration."""
+
 
 @dataclass(frozen=True, slots=True)
 class AlsResult:
@@ -150,7 +153,8 @@ class _Fit:
         self._alpha = trial.alpha / float(self._weights.data.mean())
         self._factors = min(config.factors, max(4, min(matrix.weights.shape) // 3))
         confidence = _like(matrix.weights, self._weights.data * np.float32(self._alpha))
-        self._yardstick = AlsYardstick(confidence, trial.regularization, np.random.default_rng(seed))
+        self._confidence, rng = confidence, np.random.default_rng(seed)
+        self._yardstick = AlsYardstick(confidence, trial.regularization, rng, sample=CURVE_SAMPLE)
         self.losses: list[float] = []
         self._als: Any = None
 
@@ -209,7 +213,9 @@ class _Fit:
 
     def metrics(self) -> dict[str, float]:
         """Return how well the factors give the matrix back."""
-        found = self._yardstick.measure(self._als.user_factors, self._als.item_factors)
+        rng = np.random.default_rng(self._seed)
+        yardstick = AlsYardstick(self._confidence, self._trial.regularization, rng)
+        found = yardstick.measure(self._als.user_factors, self._als.item_factors)
         return {
             "als_explained_variance": found.explained_variance,
             "als_reconstruction_error": found.reconstruction_error,
