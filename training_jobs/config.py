@@ -112,7 +112,7 @@ class AlsConfig(_Part):
     iterations: Positive = 10
     trials: Annotated[tuple[AlsTrial, ...], Field(min_length=1)] = (AlsTrial(regularization=10.0, alpha=4.0),)
     trial_iterations: Positive = 5
-    checkpoint_every: Positive = 1
+    checkpoint_every: Positive = 5
     threads: Positive = 1
 
 

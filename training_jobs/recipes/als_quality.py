@@ -22,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAMPLE = 500_000
+SAMPLE = 100_000
 """Known pairs looked at; of more, a random choice stands for all."""
 
 BLOCK = 65_536
