@@ -10,9 +10,9 @@ subject is not in train but whose item is, ``cold_item`` those whose item is not
 They counted in two tiers, and nothing learned from reactions finds such an item, so the figure said as much
 about the share of new items as about the method.) Figures are means over the subjects that have a pair in the
 tier; ``pairs`` says how many pairs those are. ``routed`` is what the subject's tier would give it; ``random``
-an order by chance; ``item_knn`` and ``ease`` (small catalogues) are baselines, never served. An event type that
-the data set counts as relevant counts as a reaction in training too, rejections included: what is asked is
-which items a subject will turn to.
+an order by chance; ``item_knn`` and ``ease`` (small catalogues) are baselines, never served. An event type
+that the data set counts as relevant counts as a reaction in training too, rejections included: what is asked
+is which items a subject will turn to.
 """
 
 from __future__ import annotations

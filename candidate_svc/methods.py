@@ -121,31 +121,19 @@ class Als:
 
 
 def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
-    """Fold in what the state tells; the trained vector when that is more than the state tells.
-
-    A state holds the latest events: when it holds all there are, folding them in loses nothing, and has
-    what came since the training.
-    """
-    trained = None if _is_nobody(query) else model.subject_vector(query.asked.subject_id)
+    """Return the vector by `AlsModel.serving_vector`; a state tells the latest events."""
     state = query.state
-    if trained is not None:
-        assert query.models is not None
-        whole = state.interaction_count <= len(state.recent_events) and state.recent_events
-        newer = any(event.time > query.models.created for event in query.events)
-        if not (whole or newer):
-            return trained
-    weights = {name: event.weight for name, event in query.asked.use_case.events.items()}
-    known = [
-        event
-        for event in query.events
-        if weights[event.event_type] > 0.0 and model.item_row(event.item) is not None
-    ]
-    if not known:
-        return trained
-    rows = model.item_rows([event.item for event in known])
-    given = np.asarray([weights[event.event_type] for event in known], dtype=np.float64)
-    ages = np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for event in known])
-    return model.fold_in(rows, model.aged(given, ages))
+    created = query.models.created if query.models is not None else None
+    types = query.asked.use_case.events
+    known = [event for event in query.events if model.item_row(event.item) is not None]
+    return model.serving_vector(
+        None if _is_nobody(query) else query.asked.subject_id,
+        model.item_rows([event.item for event in known]),
+        np.asarray([types[event.event_type].weight for event in known], dtype=np.float64),
+        np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for event in known]),
+        whole=bool(state.recent_events) and state.interaction_count <= len(state.recent_events),
+        newer=created is not None and any(event.time > created for event in query.events),
+    )
 
 
 def _is_nobody(query: Query) -> bool:

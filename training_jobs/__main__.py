@@ -6,6 +6,7 @@ import inspect
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -23,6 +24,9 @@ from training_jobs.evaluate.report import evaluation_tables
 from training_jobs.gates import gate_table
 from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.retrain import Retrained, Retraining
+from training_jobs.search_job import Search
+from training_jobs.search_report import best_table
+from training_jobs.search_spaces import Searched
 from training_jobs.tracking import MlflowTracker
 
 app = typer.Typer(
@@ -76,7 +80,7 @@ def step(command: Callable[Concatenate[Retraining, ...], None]) -> Callable[...,
         mine = {option.name: given.pop(option.name) for option in own}
         command(_steps(**given), **mine)
 
-    options = [*shared.parameters.values(), *own]
+    options = [o.replace(kind=o.KEYWORD_ONLY) for o in (*shared.parameters.values(), *own)]
     run.__annotations__ = {option.name: option.annotation for option in options}
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     return app.command()(run)
@@ -164,6 +168,24 @@ def retrain(steps: Retraining, feedback: FeedbackAddress = None) -> None:
     _say(done)
     _say_due("now", feedback, steps.use_case.id)
     _end(done.release, promoted=done.promoted)
+
+
+@step
+def search(
+    steps: Retraining,
+    part: Annotated[Searched, typer.Option(help="What to find settings for.")],
+    minutes: Annotated[float, typer.Option(help="Bound on the time; asked again, it goes on.")] = 10.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the best settings go, as .toml for --config.")
+    ] = None,
+) -> None:
+    """Search for the settings of a part that are best on the validation part."""
+    found = Search(steps, part).run(minutes, began=time.monotonic())
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(found.config.read_bytes())
+    console.print(best_table(found.found, f"{steps.use_case.id} {part}"))
+    console.print(f"settings: {out or found.config}", soft_wrap=True)
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

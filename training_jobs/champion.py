@@ -38,10 +38,12 @@ def champion_top(folder: Path, material: Material, truth: Truth, config: Trainin
     """
     use_case, k = material.use_case, config.evaluate.k
     known = Known.of(material.training_events)
-    parts = Manifest.read(folder).parts
+    manifest = Manifest.read(folder)
+    parts, watermark = manifest.parts, int(manifest.snapshot.watermark)
     tops: dict[Method, NDArray[np.int64]] = {}
     if "als" in parts:
-        tops[Method.ALS] = als_top(AlsModel.load(folder / "als"), material, known, truth, k)
+        als = AlsModel.load(folder / "als")
+        tops[Method.ALS] = als_top(als, material, known, truth, k, watermark=watermark)
     if "two_tower" in parts:
         tops[Method.TWO_TOWER] = two_tower_top(load_two_tower(folder, use_case), material, known, truth, k)
     if "popular" in parts:

@@ -86,20 +86,30 @@ class DatasetConfig(_Part):
 class AlsTrial(_Part):
     """One setting of the numbers that matter most.
 
-    `half_life_days`: after so many days an event weighs half; None: all weigh alike.
+    Parameters
+    ----------
+    half_life_days
+        After so many days an event weighs half; None: all weigh alike.
+    saturation
+        In mean pair weights: from about there on, more events add ever less (logarithmically) to a pair's
+        weight; near 0 every pair weighs the same. None: weights add up.
     """
 
     regularization: Rate
     alpha: Rate
     half_life_days: Rate | None = None
+    saturation: Rate | None = None
 
     def __str__(self) -> str:
         aging = f", half-life {self.half_life_days:g} d" if self.half_life_days else ""
-        return f"regularization {self.regularization:g}, alpha {self.alpha:g}{aging}"
+        flat = f", saturation {self.saturation:g}" if self.saturation else ""
+        return f"regularization {self.regularization:g}, alpha {self.alpha:g}{aging}{flat}"
 
 
 class AlsConfig(_Part):
-    """ALS: `implicit`'s, with confidence alpha × summed event weight / mean of these sums.
+    """ALS: `implicit`'s, with confidence alpha × pair weight / mean pair weight.
+
+    A pair's weight is the sum of its events', aged and saturated as a trial says.
 
     Parameters
     ----------
@@ -107,12 +117,15 @@ class AlsConfig(_Part):
         At most; never more than a third of the smaller side, at least 4.
     trials
         Settings that are tried on the training part; the best NDCG@10 on the validation part wins.
+    checkpoint_every
+        Iterations between checkpoints, from which a killed training goes on.
     """
 
     factors: Positive = 128
     iterations: Positive = 10
     trials: Annotated[tuple[AlsTrial, ...], Field(min_length=1)] = (AlsTrial(regularization=10.0, alpha=4.0),)
     trial_iterations: Positive = 5
+    checkpoint_every: Positive = 5
     threads: Positive = 1
 
 

@@ -18,6 +18,7 @@ from training_jobs.build import DataSets, build_datasets
 from training_jobs.evaluate import ItemKnn, Truth, interval_of, random_top
 from training_jobs.evaluate.baselines import binary
 from training_jobs.gates import lift_of
+from training_jobs.judges import als_judge, tower_judge
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
 from training_jobs.recipes.popular import Counting, default_settings, tune_popular
@@ -32,6 +33,8 @@ from training_jobs.scoring import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from rich.console import Console
 
@@ -93,6 +96,7 @@ def fit(
     data: DataSets | None = None,
     watch: Stopwatch | None = None,
     console: Console | None = None,
+    checkpoints: Path | None = None,
 ) -> Fitted:
     """Train all parts; a part with too little data is left out, and said so.
 
@@ -105,6 +109,8 @@ def fit(
     ----------
     calibration
         Of the release that served the lists; see `recipes.ranker.recalibrated`.
+    checkpoints
+        Folder from which a killed training goes on; None keeps nothing.
 
     Raises
     ------
@@ -115,7 +121,7 @@ def fit(
     with watch.step("datasets"):
         data = data or build_datasets(material, config, console=console)
     rng = np.random.default_rng(config.seed)
-    run = _Run(material, config, data, watch, console)
+    run = _Run(material, config, data, watch, console, checkpoints)
     run.attempt("als", run.als)
     run.attempt("two_tower", run.two_tower)
     with watch.step("popular"):
@@ -140,8 +146,10 @@ class _Run:
         data: DataSets,
         watch: Stopwatch,
         console: Console | None,
+        checkpoints: Path | None,
     ) -> None:
         self.material, self.config, self.data = material, config, data
+        self.checkpoints = checkpoints
         self.watch, self.console = watch, console
         self.truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
         self.lists = shown_truth(material)
@@ -167,16 +175,18 @@ class _Run:
                 self.skipped[part] = error.message
 
     def als(self) -> None:
-        k, depth = self.config.evaluate.k, self.config.evaluate.depth
+        depth = self.config.evaluate.depth
 
         def top(model: AlsModel, truth: Truth) -> NDArray[np.int64]:
             return als_top(model, self.material, self.known, truth, depth)
 
-        def judge(model: AlsModel) -> float:
-            return _mean(self.judged.weighted_ndcg(top(model, self.judged), k))
-
         config, seed = self.config.als, self.config.seed
-        found = train_als(self.data.als, config, seed=seed, judge=judge, console=self.console)
+        judge = als_judge(self.material, self.config, self.judged)
+        folders = [self.checkpoints / name if self.checkpoints else None for name in ("als", "als_all")]
+        found = train_als(
+            self.data.als, config, seed=seed, judge=judge, checkpoints=folders[0], console=self.console
+        )
+        self.curves |= found.curves
         self.tops[Method.ALS] = top(found.model, self.truth)
         self.list_tops[Method.ALS] = top(found.model, self.lists)
         self.metrics |= found.metrics
@@ -187,21 +197,14 @@ class _Run:
         everything = datasets.als_matrix(
             pairs, use_case=self.material.use_case.id, snapshot=self.material.snapshot.manifest.fingerprint
         )
-        refitted = refit_als(everything, config, found.trial, seed=seed)
+        refitted = refit_als(everything, config, found.trial, seed=seed, checkpoints=folders[1])
         self.parts = replace(self.parts, als=refitted.model)
 
     def two_tower(self) -> None:
-        from training_jobs.evaluate.ranking import top_by_vectors
         from training_jobs.recipes.two_tower import train_two_tower
 
         self.data.pairs.require(datasets.LEAST_PAIRS)
-        config, k = self.config, self.config.evaluate.k
-        few = self.material.truth(at_most=config.two_tower.validation_subjects, seed=config.seed)
-
-        def judge(subjects: NDArray[np.float32], items: NDArray[np.float32]) -> float:
-            top = top_by_vectors(subjects[few.subjects], items, few, k)
-            return _mean(few.metrics(top, k)[f"ndcg@{k}"])
-
+        config = self.config
         with self.watch.step("encode"):
             encoded = self.material.encoded
         found = train_two_tower(
@@ -211,7 +214,7 @@ class _Run:
             config.two_tower,
             random_negatives=config.dataset.random_of(self.material.use_case),
             seed=config.seed,
-            judge=judge if len(few) else None,
+            judge=tower_judge(self.material, config) if len(self.truth) else None,
             console=self.console,
         )
         self.curves |= found.curves

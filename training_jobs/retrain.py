@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -144,7 +145,7 @@ class Retraining:
         return folder
 
     def train(self) -> Manifest:
-        """Train and assemble the release, unless it is there and whole.
+        """Train and assemble the release, unless it is there and whole; a killed training is gone on with.
 
         Raises
         ------
@@ -161,13 +162,14 @@ class Retraining:
             data=self.datasets(),
             watch=self.watch,
             console=self.console,
+            checkpoints=self.folder / "checkpoints",
         )
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
             self._write("skipped.json", found.skipped)
             tops: dict[str, Any] = {f"top_{method}": top for method, top in found.tops.items()}
             np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed, **tops)
-            return assemble(
+            manifest = assemble(
                 self.release_folder,
                 self.release,
                 self.material,
@@ -176,6 +178,8 @@ class Retraining:
                 created=self.clock(),
                 seed=self.config.seed,
             )
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        return manifest
 
     def skipped(self) -> Mapping[str, str]:
         """Return why, by part that the trained release does not have."""

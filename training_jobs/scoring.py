@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 HISTORY = 50
 """Latest positive events that the subject tower is given."""
 
+LAST = 1e30
+"""A score that nothing reaches."""
+
+STATE_EVENTS = 500
+"""Latest events of a subject that serving is told; see `feedback_svc`'s subject state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -51,12 +57,18 @@ class Known:
         at = at[self.events.weight[at] > 0.0]
         return self.events.item[at], self.events.weight[at]
 
-    def age_days(self, subject: int) -> NDArray[np.float64]:
-        """Return how old the events of `positive` were at the latest of all, in days."""
-        at = self.by_subject[subject]
-        at = at[self.events.weight[at] > 0.0]
+    def latest_of(self, subject: int, count: int) -> NDArray[np.int64]:
+        """Return the numbers of a subject's latest events, at most `count`, oldest first."""
+        return self.by_subject.get(subject, np.zeros(0, np.int64))[-count:]
+
+    def count(self, subject: int) -> int:
+        """Return how many events a subject has."""
+        return len(self.by_subject.get(subject, ()))
+
+    def age_days(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how old these events were at the latest of all, in days."""
         day = np.timedelta64(1, "D")
-        ages: NDArray[np.float64] = (self.events.time[-1] - self.events.time[at]) / day
+        ages: NDArray[np.float64] = (self.events.time[-1] - self.events.time[numbers]) / day
         return ages
 
     @property
@@ -72,27 +84,47 @@ class Known:
         return np.array([len(self.by_subject.get(row, none)) for row in subjects.tolist()], dtype=np.int64)
 
 
-def als_top(model: AlsModel, material: Material, known: Known, truth: Truth, k: int) -> NDArray[np.int64]:
-    """Return what ALS finds: trained vectors where the subject has one, else folded in from what is known."""
+def als_top(
+    model: AlsModel,
+    material: Material,
+    known: Known,
+    truth: Truth,
+    k: int,
+    *,
+    watermark: int | None = None,
+) -> NDArray[np.int64]:
+    """Return what ALS finds for each subject, were it served now: by `AlsModel.serving_vector`.
+
+    Parameters
+    ----------
+    watermark
+        Events the store received after this one are newer than the model; None: it was trained on all.
+    """
     place = {id_: row for row, id_ in enumerate(material.item_ids)}
     rows = np.array([place.get(str(id_), -1) for id_ in model.item_ids], dtype=np.int64)
     of_item = np.full(len(material.items), -1, dtype=np.int64)
     of_item[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    factors = np.zeros((len(material.items), model.width), dtype=np.float32)
-    factors[rows[rows >= 0]] = model.item_factors[rows >= 0]
-    vectors = np.zeros((len(truth), model.width), dtype=np.float32)
-    for at, subject in enumerate(truth.subjects.tolist()):
-        vector = model.subject_vector(material.subjects[subject].key.id)
-        if vector is None:
-            items, weights = known.positive(subject)
-            trained = of_item[items] >= 0
-            if not trained.any():
-                continue
-            given = model.aged(weights, known.age_days(subject))
-            vector = model.fold_in(of_item[items][trained], given[trained])
-        vectors[at] = vector
-    top = top_by_vectors(vectors, factors, truth, k)
     unknown = of_item < 0
+    # A column more, so that items it was not trained on come last, not between good and bad ones.
+    factors = np.zeros((len(material.items), model.width + 1), dtype=np.float32)
+    factors[rows[rows >= 0], :-1] = model.item_factors[rows >= 0]
+    factors[unknown, -1] = -LAST
+    vectors = np.zeros((len(truth), model.width + 1), dtype=np.float32)
+    for at, subject in enumerate(truth.subjects.tolist()):
+        numbers = known.latest_of(subject, STATE_EVENTS)
+        events = known.events
+        trained = numbers[of_item[events.item[numbers]] >= 0]
+        vector = model.serving_vector(
+            material.subjects[subject].key.id,
+            of_item[events.item[trained]],
+            events.weight[trained],
+            known.age_days(trained),
+            whole=0 < known.count(subject) <= STATE_EVENTS,
+            newer=watermark is not None and bool((events.sequence[numbers] > watermark).any()),
+        )
+        if vector is not None and vector.any():
+            vectors[at, :-1], vectors[at, -1] = vector, 1.0
+    top = top_by_vectors(vectors, factors, truth, k)
     top[(top >= 0) & unknown[top]] = -1  # items it was not trained on were not found by it
     return top
 

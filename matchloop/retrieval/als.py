@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from matchloop.entities import EntityId
 
 
+WELL = 1e8
+"""Up to this condition number the normal equations of an empty history are inverted once and for all."""
+
+
 class AlsModel:
     """Factors of `implicit`'s ALS (Hu, Koren, Volinsky 2008) and the normal equations to fold in.
 
@@ -41,6 +45,9 @@ class AlsModel:
         As given to implicit; 0 or more, over 0.
     half_life_days
         After so many days an event weighed half in training: see `aged`. None: all weigh alike.
+    saturation
+        Summed (and aged) weight at which a pair's weight begins to grow slower in training: see `saturated`,
+        which gives the w of the convention above. None: it does not.
 
     Raises
     ------
@@ -58,6 +65,7 @@ class AlsModel:
         regularization: float,
         alpha: float = 1.0,
         half_life_days: float | None = None,
+        saturation: float | None = None,
     ) -> None:
         _check("item", item_ids, item_factors)
         _check("subject", subject_ids, subject_factors)
@@ -73,13 +81,17 @@ class AlsModel:
         self.subject_factors = np.ascontiguousarray(subject_factors, dtype=np.float32)
         if half_life_days is not None and not half_life_days > 0.0:
             raise InvalidInput(f"half_life_days is {half_life_days}, must be over 0")
+        if saturation is not None and not saturation > 0.0:
+            raise InvalidInput(f"saturation is {saturation}, must be over 0")
         self.regularization = regularization
         self.alpha = alpha
         self.half_life_days = half_life_days
+        self.saturation = saturation
         self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
         factors = self.item_factors.astype(np.float64)
         self._gram = factors.T @ factors + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
+        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
 
     @property
     def width(self) -> int:
@@ -103,6 +115,49 @@ class AlsModel:
         """Return what events weigh at their age: w × 2^(−age / half-life), shapes (n,)."""
         return weights if self.half_life_days is None else aged(weights, age_days, self.half_life_days)
 
+    def serving_vector(
+        self,
+        subject: EntityId | None,
+        item_rows: NDArray[np.int64],
+        weights: NDArray[np.floating],
+        age_days: NDArray[np.floating],
+        *,
+        whole: bool,
+        newer: bool,
+    ) -> NDArray[np.float32] | None:
+        """Return the vector a subject is served with: folded in, or the trained one when that knows more.
+
+        The one rule for serving and for offline evaluation.
+
+        Parameters
+        ----------
+        subject
+            None: what was trained is not, or no longer, this subject's.
+        item_rows, weights, age_days
+            Of the events that are known, on items that were trained on, shape (n,); those of negative weight
+            too. A pair's weights are summed and age with its latest event, as in the training matrix.
+        whole
+            Whether these are all the subject ever did: folding in then loses nothing.
+        newer
+            Whether one of its events came after the training.
+
+        Returns
+        -------
+        ndarray of float32, shape (f,)
+            None when nothing is known of the subject.
+        """
+        trained = None if subject is None else self.subject_vector(subject)
+        if trained is not None and not (whole or newer):
+            return trained
+        rows = np.asarray(item_rows, dtype=np.int64)
+        distinct, place = np.unique(rows, return_inverse=True)
+        latest = np.full(len(distinct), np.inf)
+        np.minimum.at(latest, place, np.asarray(age_days, dtype=np.float64))
+        summed = np.zeros(len(distinct))
+        np.add.at(summed, place, np.asarray(weights, dtype=np.float64))
+        folded = self.fold_in(distinct, self.aged(summed, latest))
+        return folded if folded.any() else trained
+
     def fold_in(self, item_rows: NDArray[np.int64], weights: NDArray[np.floating]) -> NDArray[np.float32]:
         """Solve x = (YᵀY + Yᵀ(C − I)Y + λI)⁻¹ Yᵀ C p for one subject (Hu et al. 2008, equation 4).
 
@@ -112,7 +167,7 @@ class AlsModel:
             Rows of all items the subject reacted to, shape (n,); a row may stand more than once, its weights
             are then summed, as the training matrix is.
         weights
-            Event weights, shape (n,), finite. Those of 0 and less are left out, as in training.
+            Event weights, aged, shape (n,), finite. Those of 0 and less are left out.
 
         Returns
         -------
@@ -130,8 +185,16 @@ class AlsModel:
         distinct, place = np.unique(rows[positive], return_inverse=True)
         if len(distinct) == 0:
             return np.zeros(self.width, dtype=np.float32)
-        confidence = self.alpha * np.bincount(place, given[positive])  # (n,)
+        summed = np.zeros(len(distinct))  # (n,)
+        np.add.at(summed, place, given[positive])
+        confidence = self.alpha * (summed if self.saturation is None else saturated(summed, self.saturation))
         factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
+        if self._inverse is not None and 2 * len(distinct) <= self.width:
+            # (G + YᵀDY)⁻¹ Yᵀc = G⁻¹Yᵀ (I + D Y G⁻¹Yᵀ)⁻¹ c: n equations instead of f, a push-through identity.
+            spread = self._inverse @ factors.T  # (f, n)
+            inner = np.eye(len(distinct)) + (confidence - 1.0)[:, None] * (factors @ spread)
+            folded: NDArray[np.float32] = (spread @ np.linalg.solve(inner, confidence)).astype(np.float32)
+            return folded
         left = self._gram + (factors * (confidence - 1.0)[:, None]).T @ factors
         right = confidence @ factors
         try:
@@ -221,6 +284,7 @@ class AlsModel:
             "regularization": self.regularization,
             "alpha": self.alpha,
             "half_life_days": self.half_life_days,
+            "saturation": self.saturation,
         }
         write_json(folder, "als", settings)
         write_json(folder, "item_ids", self.item_ids)
@@ -253,6 +317,7 @@ class AlsModel:
                 regularization=float(settings["regularization"]),
                 alpha=float(settings["alpha"]),
                 half_life_days=settings.get("half_life_days"),
+                saturation=settings.get("saturation"),
             )
 
 
@@ -262,6 +327,12 @@ def aged(
     """Halve weights, (n,), for every `half_life_days` of age, (n,); ages under 0 (clock skew) count as 0."""
     halved: NDArray[np.floating] = weights * 0.5 ** (np.maximum(age_days, 0.0) / half_life_days)
     return halved
+
+
+def saturated(weights: NDArray[np.floating], saturation: float) -> NDArray[np.floating]:
+    """Return s log(1 + w / s), shape (n,): w while small beside the saturation s, then ever slower."""
+    found: NDArray[np.floating] = saturation * np.log1p(weights / saturation)
+    return found
 
 
 def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:

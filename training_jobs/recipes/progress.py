@@ -17,9 +17,9 @@ class Bar:
         self._title = title
         self._task = progress.add_task(title, total=total)
 
-    def advance(self, note: str = "") -> None:
-        """Count one step, with a few words on how it stands."""
-        self._progress.update(self._task, advance=1, description=f"{self._title} {note}".rstrip())
+    def advance(self, note: str = "", *, steps: int = 1) -> None:
+        """Count steps, with a few words on how it stands."""
+        self._progress.update(self._task, advance=steps, description=f"{self._title} {note}".rstrip())
 
 
 @contextmanager
