@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from matchloop.entities import EntityId
 
+_GRAM_ROWS = 65_536
+
 
 class AlsModel:
     """Factors of `implicit`'s ALS (Hu, Koren, Volinsky 2008) and the normal equations to fold in.
@@ -78,8 +80,7 @@ class AlsModel:
         self.half_life_days = half_life_days
         self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
-        factors = self.item_factors.astype(np.float64)
-        self._gram = factors.T @ factors + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
+        self._gram = _gram(self.item_factors) + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
 
     @property
     def width(self) -> int:
@@ -262,6 +263,15 @@ def aged(
     """Halve weights, (n,), for every `half_life_days` of age, (n,); ages under 0 (clock skew) count as 0."""
     halved: NDArray[np.floating] = weights * 0.5 ** (np.maximum(age_days, 0.0) / half_life_days)
     return halved
+
+
+def _gram(factors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return YᵀY, (f, f), in double precision without a copy of all of Y in it."""
+    gram = np.zeros((factors.shape[1], factors.shape[1]))
+    for start in range(0, len(factors), _GRAM_ROWS):
+        part = factors[start : start + _GRAM_ROWS].astype(np.float64)
+        gram += part.T @ part
+    return gram
 
 
 def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:
