@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candidate_svc.rows import Column
+from candidate_svc.columns import Column
 from matchloop.rerank.features import popularity_count
 
 if TYPE_CHECKING:

@@ -39,6 +39,9 @@ HISTORY_EVENTS = 50
 DIRECT = 1000
 """When no more items than this may be returned, they are scored one by one, instead of searched for."""
 
+DIRECT_SHARE = 50
+"""Nor when they are no more than a 50th of all."""
+
 FUSED = (Method.ALS, Method.TWO_TOWER, Method.CONTENT)
 """What `ensemble` is made of."""
 
@@ -115,9 +118,9 @@ class Als:
         vector = _als_vector(model, query)
         if vector is None or not vector.any():
             return SkipReason.NO_SIGNAL
-        if len(query.allowed_rows) > DIRECT:
-            return model.search(vector, k, allow=query.may_show)
-        ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
+        if query.allowed_count > direct(query):
+            return model.search(vector, k, exclude=query.left_out, allow=query.may_show)
+        ids = [query.rows.id(row) for row in query.allowed_rows.tolist()]
         known = [id_ for id_ in ids if model.item_row(id_) is not None]
         scores = model.item_factors[model.item_rows(known)] @ vector
         return top_k(scores, k).hits(known)
@@ -151,6 +154,11 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
     return model.fold_in(rows, model.aged(given, ages))
 
 
+def direct(query: Query) -> int:
+    """Return how many items are scored one by one rather than searched for."""
+    return max(DIRECT, query.count // DIRECT_SHARE)
+
+
 def _is_nobody(query: Query) -> bool:
     """Tell whether what the release was trained on is not, or no longer, this subject's.
 
@@ -176,13 +184,11 @@ class TwoTower:
             return SkipReason.NO_SIGNAL
         key = EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
         vector = model.embed_subjects([query.subject or Entity(key)], [history])[0]
-        if len(query.allowed_rows) > DIRECT:
-            return model.search(vector, k, allow=query.may_show)
-        ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
-        found = [(id_, own) for id_ in ids if (own := model.index.vector(id_)) is not None]
-        if not found:
-            return []
-        return top_k(np.stack([own for _, own in found]) @ vector, k).hits([id_ for id_, _ in found])
+        if query.allowed_count > direct(query):
+            return model.search(vector, k, exclude=query.left_out, allow=query.may_show)
+        ids = [query.rows.id(row) for row in query.allowed_rows.tolist()]
+        known, vectors = model.index.vectors(ids)
+        return top_k(vectors @ vector, k).hits(known)
 
 
 def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:
@@ -205,7 +211,7 @@ class Popular:
         scores = np.where(query.allowed, scores, -np.inf)
         found = top_k(scores, k)
         return [
-            Hit(query.rows.entity(row).key.id, score)
+            Hit(query.rows.id(row), score)
             for row, score in zip(found.item.tolist(), found.score.tolist(), strict=True)
         ]
 

@@ -97,6 +97,16 @@ class Query:
         return row is not None and row < self.count and bool(self.allowed[row])
 
     @cached_property
+    def allowed_count(self) -> int:
+        """How many rows may be returned."""
+        return int(np.count_nonzero(self.allowed))
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Items that this request in particular leaves out; `allowed` has them already."""
+        return self.asked.exclude | self.state.hidden
+
+    @cached_property
     def allowed_rows(self) -> NDArray[np.int64]:
         """The rows that may be returned, ascending."""
         return np.flatnonzero(self.allowed)
