@@ -65,6 +65,11 @@ class Content:
         self._use_case = use_case
         self._index = ContentIndex(use_case, embedder)
 
+    @property
+    def index(self) -> ContentIndex:
+        """What is searched."""
+        return self._index
+
     def items_changed(self, kind: Kind, changed: Sequence[Entity]) -> None:
         """Index what changed; see `mirror.ItemListener`."""
         if kind != self._use_case.item:

@@ -73,12 +73,16 @@ class FeaturePacker:
     def unpack(self, packed: bytes) -> Mapping[str, FeatureValue]:
         """Return the features that were packed."""
         parts = iter(marshal.loads(packed))  # noqa: S302 - of `pack`, never from outside
-        return MappingProxyType({self._words[name]: self._unpacked(value) for name, value in zip(parts, parts)})  # noqa: B905
+        return MappingProxyType(
+            {self._words[name]: self._unpacked(value) for name, value in zip(parts, parts)}
+        )  # noqa: B905
 
     def _unpacked(self, value: object) -> FeatureValue:
         match value:
             case int():
-                return self._single.get(value) or self._single.setdefault(value, Categorical(self._words[value]))
+                return self._single.get(value) or self._single.setdefault(
+                    value, Categorical(self._words[value])
+                )
             case tuple():
                 return Multi(tuple([self._words[code] for code in value]))
             case float():

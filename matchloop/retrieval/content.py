@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,15 +81,14 @@ class ContentIndex:
         From this many items on memory and time count more than the last bit of precision.
     """
 
-    def __init__(
-        self, use_case: UseCase, embedder: TextEmbedder, *, exact_below: int = EXACT_BELOW
-    ) -> None:
+    def __init__(self, use_case: UseCase, embedder: TextEmbedder, *, exact_below: int = EXACT_BELOW) -> None:
         if embedder.width != use_case.embedding_width:
             raise InvalidInput(f"embedder is {embedder.width} wide, {use_case.id} {use_case.embedding_width}")
         self.use_case = use_case
         self._embedder = embedder
         self._fields = field_weights(use_case)
         self._lock = Lock()
+        self._exact_below = exact_below
         self._rows = ContentRows(use_case.embedding_width, exact_below=exact_below)
 
     def __len__(self) -> int:
@@ -104,9 +103,33 @@ class ContentIndex:
             return self._rows.content(item)
 
     @property
-    def rows(self) -> ContentRows:
-        """Where the items are kept; for whoever stores and restores them, and changes nothing meanwhile."""
-        return self._rows
+    def embedder(self) -> str:
+        """Name of the embedder."""
+        return self._embedder.name
+
+    def arrays(self) -> tuple[dict[str, NDArray[Any]], tuple[list[str], list[str], list[str]]]:
+        """Return the items as arrays and names, for `restore`; valid until the next change."""
+        with self._lock:
+            return self._rows.arrays(), self._rows.names()
+
+    def restore(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        ids: Sequence[EntityId],
+        features: Sequence[str],
+        values: Sequence[str],
+    ) -> None:
+        """Take what `arrays` of an index of the same use case and embedder gave, in place of all there is.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If something is missing or malformed; nothing is changed.
+        """
+        rows = ContentRows(self.use_case.embedding_width, exact_below=self._exact_below)
+        rows.restore(arrays, ids, features, values)
+        with self._lock:
+            self._rows = rows
 
     def upsert(self, items: Sequence[Entity]) -> None:
         """Add items, replacing those that are there; the last wins if an id stands twice.

@@ -150,7 +150,9 @@ class ContentRows:
         """
         codes, ends = arrays["codes"].astype(np.int32).tobytes(), 4 * np.cumsum(arrays["code_counts"])
         bounds = [0, *ends.tolist()]
-        if not len(ids) == len(bounds) - 1 == len(arrays["vectors"]) or len(features) != len(arrays["posted"]):
+        if not len(ids) == len(bounds) - 1 == len(arrays["vectors"]) or len(features) != len(
+            arrays["posted"]
+        ):
             raise ValueError(f"{len(ids)} ids, {len(bounds) - 1} items, {len(arrays['vectors'])} vectors")
         self.vectors.restore(arrays["vectors"], arrays.get("scales"))
         self.ids = [id_ or None for id_ in ids]
