@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
-from matchloop.entities import Entity, EntityKey, Kind, discrete_values
+from matchloop.entities import Entity, EntityId, EntityKey, Kind, discrete_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from candidate_svc.domain import Asked, SubjectState
     from candidate_svc.released import Models
     from candidate_svc.rows import ItemRows
-    from matchloop.entities import EntityId
     from matchloop.retrieval.profile import ContentProfile, SubjectEvent
 
 
@@ -102,9 +101,9 @@ class Query:
         return int(np.count_nonzero(self.allowed))
 
     @property
-    def left_out(self) -> frozenset[str]:
+    def left_out(self) -> frozenset[EntityId]:
         """Items that this request in particular leaves out; `allowed` has them already."""
-        return self.asked.exclude | self.state.hidden
+        return frozenset(map(EntityId, self.asked.exclude | self.state.hidden))
 
     @cached_property
     def allowed_rows(self) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -42,7 +43,7 @@ class Graph:
     @property
     def vectors(self) -> NDArray[np.float32]:
         """All vectors by label, (len(self), width): a view, valid until the next `add`; not to be kept."""
-        storage = faiss.downcast_index(self._index.storage)
+        storage: Any = faiss.downcast_index(self._index.storage)
         found: NDArray[np.float32] = faiss.rev_swig_ptr(storage.get_xb(), len(self) * self._index.d)
         return found.reshape(len(self), self._index.d)
 
@@ -53,21 +54,30 @@ class Graph:
     def search(
         self, query: NDArray[np.float32], fetch: int, without: NDArray[np.int64]
     ) -> tuple[list[int], list[float]]:
-        """Return labels and inner products of about the `fetch` nearest to `query`, (width,), best first.
+        """Return labels and inner products of about the `fetch` nearest to `query`, best first.
 
         Parameters
         ----------
+        query
+            float32, contiguous, (width,).
+        fetch
+            1 or more.
         without
             Labels that are walked over but not returned.
         """
-        parameters = faiss.SearchParametersHNSW(efSearch=beam(fetch))  # type: ignore[attr-defined]
+        parameters = _parameters(beam(fetch))
         if len(without):
             left_out = faiss.IDSelectorBatch(without)
             selector = faiss.IDSelectorNot(left_out)
-            parameters.sel = selector
-        scores, labels = self._index.search(query[None, :], fetch, params=parameters)
-        found = int((labels[0] >= 0).sum())  # the rest is -1
-        return labels[0, :found].tolist(), scores[0, :found].tolist()
+            parameters = faiss.SearchParametersHNSW(efSearch=beam(fetch), sel=selector)  # type: ignore[attr-defined]
+        scores = np.empty(fetch, dtype=np.float32)
+        labels = np.empty(fetch, dtype=np.int64)
+        own, best, which = faiss.swig_ptr(query), faiss.swig_ptr(scores), faiss.swig_ptr(labels)
+        self._index.search_c(1, own, fetch, best, which, parameters)
+        found = labels.tolist()
+        if found[-1] < 0:  # fewer than asked; the rest is -1
+            found = found[: found.index(-1)]
+        return found, scores.tolist()[: len(found)]
 
     def save(self, path: Path) -> None:
         """Write graph and vectors to a file; folders are made."""
@@ -97,6 +107,12 @@ class Graph:
         if not np.isfinite(graph.vectors).all():
             raise ReleaseRefused(f"{where} holds a number that is not finite")
         return graph
+
+
+@cache
+def _parameters(width: int) -> Any:
+    """Return what a search with this beam is told; shared, never changed."""
+    return faiss.SearchParametersHNSW(efSearch=width)  # type: ignore[attr-defined]
 
 
 def beam(fetch: int) -> int:

@@ -21,21 +21,25 @@ class ReadWriteLock:
         self._readers = 0
         self._writing = False
         self._writers_waiting = 0
+        self._reading = _Reading(self)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Hold it together with other readers."""
+    def start_reading(self) -> None:
+        """Wait until no writer holds it or waits for it, then hold it."""
         with self._changed:
             while self._writing or self._writers_waiting:
                 self._changed.wait()
             self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                if not self._readers:
-                    self._changed.notify_all()
+
+    def stop_reading(self) -> None:
+        """Let go of what `start_reading` took."""
+        with self._changed:
+            self._readers -= 1
+            if not self._readers and self._writers_waiting:
+                self._changed.notify_all()
+
+    def reading(self) -> _Reading:
+        """Hold it together with other readers."""
+        return self._reading
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -52,3 +56,18 @@ class ReadWriteLock:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
+
+
+class _Reading:
+    """A reader's turn; holds nothing of its own, so that one serves all readers."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: ReadWriteLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.start_reading()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.stop_reading()

@@ -177,16 +177,16 @@ class VectorIndex:
         allow: Callable[[EntityId], bool] | None,
     ) -> list[Hit] | None:
         """Return the `k` nearest; None when all had better be compared."""
-        fetch = k + SPARE
+        left_out, fetch, without = set(excluded.tolist()), k + SPARE, excluded[:0]
         while 0 < k and fetch <= max(len(graph) // GRAPH_SHARE, LEAST_GRAPH):
             hits: list[tuple[float, int, EntityId]] = []
-            for label, score in zip(*graph.search(query, fetch, excluded), strict=True):
+            for label, score in zip(*graph.search(query, fetch, without), strict=True):
                 id_ = self._ids[label]
-                if id_ is not None and (allow is None or allow(id_)):
+                if id_ is not None and label not in left_out and (allow is None or allow(id_)):
                     hits.append((-score, label, id_))
                     if len(hits) == k:
                         return [Hit(id_, -negated) for negated, _, id_ in sorted(hits)]
-            fetch *= 4
+            fetch, without = 4 * fetch, excluded  # telling the graph costs more than passing over a few
         return None
 
     def recall(self, queries: NDArray[np.float32], k: int = 20) -> float:
