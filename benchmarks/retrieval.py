@@ -2,15 +2,16 @@
 
 ``python -m benchmarks.retrieval --out FILE.json [--items 1000000] [--data FOLDER]``
 
-In process: the release's index of 128-wide vectors, searched for 20 items without 50 that were seen (half of
-them among the nearest), over faiss's own HNSW search for 20 with the same graph and the same beam; and how many
-of the exact 20 nearest are found. The vectors are made up: unit vectors in 2000 groups of uneven size.
+In process: the release's index of 128-wide vectors, searched for 20 items without 50 that were seen (half
+of them among the nearest), over faiss's own HNSW search for 20 with the same graph and the same beam; and
+how many of the exact 20 nearest are found. The vectors are made up: unit vectors in 2000 groups of uneven
+size.
 
-As a service: candidate_svc as a process of its own beside a store of made-up films, with a release (two_tower
-and als over all items, networks of the real size, untrained) in an MLflow registry. The first start lists the
-whole catalogue; `start_s` is of the next one, which has what the first one kept on disk. GetCandidates for 20, for
-a subject with 100 events, over an empty unary call (health) of the same server; one call at a time, in rounds
-that alternate. Memory is the process's share (PSS) after that.
+As a service: candidate_svc as a process of its own beside a store of made-up films, with a release
+(two_tower and als over all items, networks of the real size, untrained) in an MLflow registry. The first
+start lists the whole catalogue; `start_s` is of the next one, which has what the first one kept on disk.
+GetCandidates for 20, for a subject with 100 events, over an empty unary call (health) of the same server;
+one call at a time, in rounds that alternate. Memory is the process's share (PSS) after that.
 
 Building the graph takes minutes; `--data` keeps it, with the release and what the service keeps, for another run.
 """
@@ -38,6 +39,7 @@ from benchmarks.retrieval_world import SUBJECT, USE_CASE, WIDTH, clustered, ids,
 from candidate_svc.kept import FILE
 from matchloop.candidate.v1 import candidate_service_pb2 as calls
 from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
+from matchloop.feedback.v1 import session_pb2
 from matchloop.release import MlflowRegistry
 from matchloop.retrieval.graph import beam
 from matchloop.retrieval.vector_index import SPARE, VectorIndex
@@ -85,7 +87,7 @@ def search_rounds(index: VectorIndex, progress: Progress) -> tuple[list[float], 
         seen.append([near[at] for at in picked] + [everyone[at] for at in far])
     assert index._graph is not None
     bare = index._graph._index
-    parameters = faiss.SearchParametersHNSW(efSearch=beam(K + SPARE))
+    parameters = faiss.SearchParametersHNSW(efSearch=beam(K + SPARE))  # type: ignore[attr-defined]
     ours: list[float] = []
     theirs: list[float] = []
     ratios = []
@@ -194,15 +196,15 @@ def call_rounds(address: str, figures: dict[str, Any], progress: Progress) -> li
         assert len(reply.candidates) == K
         figures["methods"] = sorted({int(each.method) for each in reply.candidates})
         figures["skipped"] = [str(each).replace("\n", " ") for each in reply.skipped]
-        for method in calls.GetCandidatesRequest.DESCRIPTOR.fields_by_name["methods"].enum_type.values:
-            if method.number:
-                figures[f"{method.name.lower()}_ms"] = _one_method(get, method.number)
+        for name, method in session_pb2.Method.items():
+            if method:
+                figures[f"{name.lower()}_ms"] = _one_method(get, method)
     figures["get_candidates_ms"] = round(1e3 * float(np.median(whole)), 3)
     figures["noop_ms"] = round(1e3 * float(np.median(noops)), 3)
     return ratios
 
 
-def _one_method(get: Any, method: int) -> float | str:
+def _one_method(get: Any, method: session_pb2.Method.ValueType) -> float | str:
     request = calls.GetCandidatesRequest(use_case=USE_CASE, subject_id=SUBJECT, count=K, methods=[method])
     taken = []
     try:

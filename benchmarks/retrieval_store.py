@@ -94,7 +94,7 @@ class Feedback(FeedbackServiceServicer):
             recent_events=subject_state_pb2.SubjectEvents(
                 item_ids=drawn, event_types=types, type_indices=kinds, event_micros=micros
             ),
-            hidden_item_ids=sorted(name for name, kind in zip(drawn, kinds, strict=True) if kind == 2),  # noqa: PLR2004
+            hidden_item_ids=sorted(name for name, kind in zip(drawn, kinds, strict=True) if kind == 2),
         )
 
     def LookupSubjectState(self, _request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802

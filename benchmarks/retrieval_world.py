@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from matchloop.entities import FeatureValue
     from matchloop.retrieval.vector_index import VectorIndex
 
 USE_CASE: Final = "user_movie"
@@ -48,7 +50,7 @@ def ids(items: int) -> list[EntityId]:
 
 
 def clustered(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return unit vectors, (count, 128), as towers give them: 2000 groups of uneven size, flat ones, with noise.
+    """Return unit vectors, (count, 128), as towers give them: 2000 flat groups of uneven size, with noise.
 
     A group lies around a centre in eight directions of its own; the groups are always the same.
     """
@@ -82,7 +84,7 @@ def films(first: int, end: int, embedder: HashingEmbedder) -> list[Entity]:
     vectors = embedder.embed(titles).tolist()
     found = []
     for at in range(count):
-        features = {
+        features: dict[str, FeatureValue] = {
             "cast": Multi(tuple(f"p{each}" for each in dict.fromkeys(cast[at]))),
             "embedding": Embedding(tuple(vectors[at]), embedder.name),
             "genres": Multi(tuple(f"g{each}" for each in dict.fromkeys(genres[at]))),
@@ -126,7 +128,7 @@ def tower(width: int, rng: np.random.Generator) -> bytes:
     """Return an untrained network `width` → 512 → 256 → 128 with ReLU, the size of a trained one."""
     nodes, given, tensors = [], "x", []
     sizes = (width, 512, 256, WIDTH)
-    for at, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for at, (before, after) in enumerate(pairwise(sizes)):
         weights = rng.standard_normal((before, after), dtype=np.float32) / np.sqrt(np.float32(before))
         tensors.append(numpy_helper.from_array(weights, f"w{at}"))
         last = at == len(sizes) - 2

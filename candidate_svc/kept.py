@@ -32,10 +32,10 @@ _log = get_logger()
 
 
 class KeptMirror:
-    """One file of arrays, replaced as a whole; another version's, or another schema's, is not read.
+    """One file of arrays, replaced as a whole; that of another version or schema is not read.
 
-    By the thread that changes the mirror only. Never raises for want of a disk: a start without the file lists
-    the whole catalogue.
+    By the thread that changes the mirror only. Never raises for want of a disk: a start without the file
+    lists the whole catalogue.
 
     Parameters
     ----------

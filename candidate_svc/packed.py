@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ class FeaturePacker:
     """Features to bytes and back; feature names and discrete values are kept once for all items.
 
     Vectors that were derived from an item's texts are left out: the texts say it all. Others keep single
-    precision. The same features give the same bytes as long as no more than the packer is the same. One writer
-    packs; any number of readers unpack what is published to them.
+    precision. With one packer, the same features give the same bytes. One writer packs; any number of readers
+    unpack what is published to them.
 
     Parameters
     ----------
@@ -72,10 +73,9 @@ class FeaturePacker:
 
     def unpack(self, packed: bytes) -> Mapping[str, FeatureValue]:
         """Return the features that were packed."""
-        parts = iter(marshal.loads(packed))  # noqa: S302 - of `pack`, never from outside
-        return MappingProxyType(
-            {self._words[name]: self._unpacked(value) for name, value in zip(parts, parts)}
-        )  # noqa: B905
+        parts = marshal.loads(packed)  # noqa: S302 - of `pack`, never from outside
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        return MappingProxyType({self._words[name]: self._unpacked(value) for name, value in pairs})
 
     def _unpacked(self, value: object) -> FeatureValue:
         match value:
@@ -104,7 +104,7 @@ def join(parts: Iterable[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def split(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[bytes]:
     """Return what `join` joined."""
     whole, bounds = data.tobytes(), [0, *ends.tolist()]
-    return [whole[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [whole[start:end] for start, end in pairwise(bounds)]
 
 
 def join_texts(texts: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -156,7 +156,7 @@ class ItemRows:
         return self._create_time.upto(count)
 
     def update_times(self, count: int) -> NDArray[np.float64]:
-        """Return seconds since 1970 (UTC) when the store last changed each item, (count,); NaN where unknown."""
+        """Return seconds since 1970 (UTC) of the store's last change of each item, (count,); or NaN."""
         return self._update_time.upto(count)
 
     def numbers(self, feature: str, count: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +159,7 @@ class ContentRows:
         self.ids = [id_ or None for id_ in ids]
         self.row = {id_: row for row, id_ in enumerate(ids) if id_}
         self._free = [row for row, id_ in enumerate(ids) if not id_]
-        self._codes = [codes[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+        self._codes = [codes[start:end] for start, end in pairwise(bounds)]
         cuts = np.cumsum(arrays["posted"])[:-1]
         posted = zip(np.split(arrays["rows"], cuts), np.split(arrays["held"], cuts), strict=True)
         for code, (feature, value, (rows, held)) in enumerate(zip(features, values, posted, strict=False)):

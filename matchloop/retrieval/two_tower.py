@@ -183,14 +183,14 @@ class TwoTowerModel:
         return GoldenCase(inputs=inputs, outputs=outputs)
 
     def graph_recall(self, subjects: Sequence[Entity], k: int = 20) -> float | None:
-        """Return which share of the `k` items nearest to these subjects a search finds; None: compares all."""
+        """Return which share of the `k` items nearest to subjects a search finds; None: without a graph."""
         return self.index.recall(self.embed_subjects(subjects), k) if self.index.has_graph else None
 
     def save(self, folder: Path) -> None:
         """Write the part: networks, settings, item ids, and their vectors or the graph that holds them.
 
-        The encoders have files of their own. A catalogue that is searched by a graph is written as that graph,
-        so that a service need not build it.
+        The encoders have files of their own. A catalogue that is searched by a graph is written as that
+        graph, so that a service need not build it.
         """
         settings = {"width": self.width, "uses_history": self.uses_history, "graph": self.index.has_graph}
         folder.mkdir(parents=True, exist_ok=True)

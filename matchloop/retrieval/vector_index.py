@@ -28,15 +28,15 @@ SPARE = 32
 
 LEAST_GRAPH = 256
 GRAPH_SHARE = 64
-"""Fetching more than 256 or a 64th of all from the graph, whichever is more, takes longer than comparing all."""
+"""Fetching more from the graph than 256, or a 64th of all if that is more, costs more than comparing all."""
 
 
 class VectorIndex:
     """Inner-product search over vectors named by id; safe to use from several threads, which search at once.
 
     Under `exact_below` items a search compares every item (one matrix-vector product over rows kept in
-    place: adding, replacing and removing cost nothing more). From there on it searches a `Graph`, over-fetching
-    ever more until enough allowed items are found, and compares every item once that is
+    place: adding, replacing and removing cost nothing more). From there on it searches a `Graph`,
+    over-fetching ever more until enough allowed items are found, and compares every item once that is
     cheaper. While a graph is built, searches go on with what was there before.
 
     Parameters
@@ -178,7 +178,7 @@ class VectorIndex:
     ) -> list[Hit] | None:
         """Return the `k` nearest; None when all had better be compared."""
         left_out, fetch, without = set(excluded.tolist()), k + SPARE, excluded[:0]
-        while 0 < k and fetch <= max(len(graph) // GRAPH_SHARE, LEAST_GRAPH):
+        while k > 0 and fetch <= max(len(graph) // GRAPH_SHARE, LEAST_GRAPH):
             hits: list[tuple[float, int, EntityId]] = []
             for label, score in zip(*graph.search(query, fetch, without), strict=True):
                 id_ = self._ids[label]
@@ -198,7 +198,7 @@ class VectorIndex:
             hits = {hit.item for hit in self.search(query, k)}
             with self._lock.reading():
                 scores = self._vectors @ query
-                best = live[np.argsort(-scores[live], kind="stable")[:k]]
+                best = live[np.argpartition(-scores[live], min(k, len(live)) - 1)[:k]] if len(live) else live
                 found += sum(self._ids[row] in hits for row in best.tolist())
             expected += len(best)
         return found / expected if expected else 1.0
@@ -259,7 +259,7 @@ class VectorIndex:
             self._ids[label] = None
 
     def _rebuild(self) -> None:
-        """Build the graph of what is there; only its taking the place of the old one keeps searches waiting."""
+        """Build the graph of what is there; searches wait only while it takes the place of the old one."""
         ids = [id_ for id_ in self._ids if id_ is not None]
         graph = Graph(self.width)
         graph.add(self._vectors[rows_of(ids, self._row)])

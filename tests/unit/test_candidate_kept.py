@@ -36,7 +36,7 @@ def kept(store: FakeStore, folder: Path) -> Mirror:
 def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
     store = FakeStore()
     own = Embedding(tuple(float(at % 3) for at in range(use_case().embedding_width)))
-    store.upsert(*startups(40), startup("text", **{"about": Text("a text")}), startup("own", embedding=own))
+    store.upsert(*startups(40), startup("text", about=Text("a text")), startup("own", embedding=own))
     store.deactivate("s3")
     store.count(stats("s1", views=5, weight=2.0), stats("later", views=2))
     first = kept(store, tmp_path)
