@@ -56,21 +56,23 @@ class Application:
     mirror: Mirror
     slots: Mapping[str, ReleaseSlot[Models]]
     channel: grpc.Channel
+    restored: threading.Event
 
     def start(self) -> None:
         """Start polling; health says SERVING once the catalogue was listed and the registry was asked."""
         threading.Thread(target=self._become_ready, name="startup", daemon=True).start()
 
     def _become_ready(self) -> None:
+        starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots.values()]
+        for start in starts:
+            start.start()
         try:
             self.mirror.restore()
         except ValueError as error:  # what broke off is gone: the next start lists everything
             _log.critical("stopping", fault=str(error))
             os._exit(3)
+        self.restored.set()
         self.mirror.start()
-        starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots.values()]
-        for start in starts:
-            start.start()
         until = time.monotonic() + self.settings.release_wait_seconds
         for start in starts:
             start.join(max(0.0, until - time.monotonic()))
@@ -116,6 +118,7 @@ def build(
     )
     erasures = Erasures()
     mirror = Mirror(client, use_cases, clock=clock, metrics=metrics, poll_seconds=settings.poll_seconds)
+    restored = threading.Event()
     contents = {
         use_case.id: Content(use_case, load_embedder(None, use_case.embedding_width))
         for use_case in use_cases.values()
@@ -123,7 +126,16 @@ def build(
     slots: dict[str, ReleaseSlot[Models]] = {}
     retrievers = {
         use_case.id: _retriever(
-            use_case, settings, mirror, contents[use_case.id], erasures, metrics, registry, slots, clock
+            use_case,
+            settings,
+            mirror,
+            contents[use_case.id],
+            erasures,
+            metrics,
+            registry,
+            slots,
+            clock,
+            restored,
         )
         for use_case in use_cases.values()
     }
@@ -135,7 +147,7 @@ def build(
     mirror.subscribe_to_erasures(states)
     servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=clock)
     server = Server(settings, [service(servicer)], metrics=metrics, serving=False)
-    application = Application(settings, server, mirror, slots, channel)
+    application = Application(settings, server, mirror, slots, channel, restored)
     server.on_flush("stop polling", application.close)
     return application
 
@@ -150,10 +162,11 @@ def _retriever(
     registry: Registry | None,
     slots: dict[str, ReleaseSlot[Models]],
     clock: Clock,
+    restored: threading.Event,
 ) -> Retriever:
     rows, counts = mirror.rows[use_case.item], mirror.counts[use_case.id]
     embedder = load_embedder(None, use_case.embedding_width)
-    loader = ReleaseLoader(use_case, rows, embedder)
+    loader = ReleaseLoader(use_case, rows, embedder, rows_there=restored)
     mirror.subscribe(content)
     mirror.subscribe(loader)
     slot = None

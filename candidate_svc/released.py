@@ -85,9 +85,20 @@ class ReleaseLoader:
         The items of the use case's item kind.
     embedder
         For the texts of items and subjects.
+    rows_there
+        Set once `rows` holds what was kept of an earlier run; a release is read meanwhile, and catches up then.
+        None: they are there.
     """
 
-    def __init__(self, use_case: UseCase, rows: ItemRows, embedder: TextEmbedder) -> None:
+    def __init__(
+        self,
+        use_case: UseCase,
+        rows: ItemRows,
+        embedder: TextEmbedder,
+        *,
+        rows_there: threading.Event | None = None,
+    ) -> None:
+        self._rows_there = rows_there
         self._use_case = use_case
         self._rows = rows
         self._embedder = embedder
@@ -110,6 +121,8 @@ class ReleaseLoader:
             orders=_read_orders(folder / ROUTING_FILE),
         )
         self._warm_up(models)
+        if self._rows_there is not None:
+            self._rows_there.wait()
         with self._lock:
             self._alive.add(models)
             _catch_up(models, self._rows)
