@@ -13,7 +13,7 @@ start lists the whole catalogue; `start_s` is of the next one, which has what th
 GetCandidates for 20, for a subject with 100 events, over an empty unary call (health) of the same server;
 one call at a time, in rounds that alternate. Memory is the process's share (PSS) after that.
 
-Building the graph takes minutes; `--data` keeps it, with the release and what the service keeps, for another run.
+Building the graph takes minutes; `--data` keeps it, the release and what the service keeps for more runs.
 """
 
 from __future__ import annotations

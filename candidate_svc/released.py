@@ -86,8 +86,8 @@ class ReleaseLoader:
     embedder
         For the texts of items and subjects.
     rows_there
-        Set once `rows` holds what was kept of an earlier run; a release is read meanwhile, and catches up then.
-        None: they are there.
+        Set once `rows` holds what was kept of an earlier run; a release is read meanwhile, and catches up
+        then. None: they are there.
     """
 
     def __init__(
