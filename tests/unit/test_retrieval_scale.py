@@ -22,7 +22,8 @@ WIDTH = USE_CASE.embedding_width
 
 def unit_rows(count: int, width: int, seed: int = 0) -> np.ndarray:
     rows = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def test_a_graph_is_read_as_it_was_written_and_goes_on_from_there(tmp_path: Path) -> None:
