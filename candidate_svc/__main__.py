@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from candidate_svc.client import FeedbackClient, connect
 from candidate_svc.erasures import Erasures
+from candidate_svc.kept import KeptMirror
 from candidate_svc.methods import Content, methods_of
 from candidate_svc.mirror import Mirror
 from candidate_svc.popularity import LivePopularity
@@ -54,16 +56,23 @@ class Application:
     mirror: Mirror
     slots: Mapping[str, ReleaseSlot[Models]]
     channel: grpc.Channel
+    restored: threading.Event
 
     def start(self) -> None:
         """Start polling; health says SERVING once the catalogue was listed and the registry was asked."""
-        self.mirror.start()
         threading.Thread(target=self._become_ready, name="startup", daemon=True).start()
 
     def _become_ready(self) -> None:
         starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots.values()]
         for start in starts:
             start.start()
+        try:
+            self.mirror.restore()
+        except ValueError as error:  # what broke off is gone: the next start lists everything
+            _log.critical("stopping", fault=str(error))
+            os._exit(3)
+        self.restored.set()
+        self.mirror.start()
         until = time.monotonic() + self.settings.release_wait_seconds
         for start in starts:
             start.join(max(0.0, until - time.monotonic()))
@@ -109,18 +118,36 @@ def build(
     )
     erasures = Erasures()
     mirror = Mirror(client, use_cases, clock=clock, metrics=metrics, poll_seconds=settings.poll_seconds)
-    slots: dict[str, ReleaseSlot[Models]] = {}
-    retrievers = {
-        use_case.id: _retriever(use_case, settings, mirror, erasures, metrics, registry, slots, clock)
+    restored = threading.Event()
+    contents = {
+        use_case.id: Content(use_case, load_embedder(None, use_case.embedding_width))
         for use_case in use_cases.values()
     }
+    slots: dict[str, ReleaseSlot[Models]] = {}
+    retrievers = {
+        use_case.id: _retriever(
+            use_case,
+            settings,
+            mirror,
+            contents[use_case.id],
+            erasures,
+            metrics,
+            registry,
+            slots,
+            clock,
+            restored,
+        )
+        for use_case in use_cases.values()
+    }
+    indexes = {name: contents[name].index for name in retrievers}
+    mirror.keeper = KeptMirror(settings.cache_folder, use_cases, indexes)
     kinds = {use_case.id: Kind(use_case.subject) for use_case in use_cases.values()}
     states = RememberedStates(client, kinds, seconds=settings.state_seconds, most=settings.states_kept)
     mirror.subscribe_to_erasures(erasures)
     mirror.subscribe_to_erasures(states)
     servicer = CandidateServicer(use_cases, retrievers, states, ready=lambda: mirror.ready, clock=clock)
     server = Server(settings, [service(servicer)], metrics=metrics, serving=False)
-    application = Application(settings, server, mirror, slots, channel)
+    application = Application(settings, server, mirror, slots, channel, restored)
     server.on_flush("stop polling", application.close)
     return application
 
@@ -129,16 +156,17 @@ def _retriever(
     use_case: UseCase,
     settings: CandidateSettings,
     mirror: Mirror,
+    content: Content,
     erasures: Erasures,
     metrics: Metrics,
     registry: Registry | None,
     slots: dict[str, ReleaseSlot[Models]],
     clock: Clock,
+    restored: threading.Event,
 ) -> Retriever:
     rows, counts = mirror.rows[use_case.item], mirror.counts[use_case.id]
     embedder = load_embedder(None, use_case.embedding_width)
-    content = Content(use_case, embedder)
-    loader = ReleaseLoader(use_case, rows, embedder)
+    loader = ReleaseLoader(use_case, rows, embedder, rows_there=restored)
     mirror.subscribe(content)
     mirror.subscribe(loader)
     slot = None

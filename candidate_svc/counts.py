@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from candidate_svc.rows import Column
+from candidate_svc.columns import Column
 from matchloop.days import SECONDS_A_DAY
 from matchloop.rerank.features import popularity_count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -109,6 +109,24 @@ class ItemCounts:
         half_lives = (stats.decay_time.timestamp() - self._reference) / self._half_life
         weight = stats.decayed_weight * 2.0 ** min(max(half_lives, -MOST_HALF_LIVES), MOST_HALF_LIVES)
         return float(weight) if np.isfinite(weight) else 0.0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all as arrays, for `restore`; by the writer only."""
+        count = self._rows.count
+        return {
+            "views": self._views.upto(count),
+            "interactions": self._interactions.upto(count),
+            "weight": self._weight.upto(count),
+            "reference": np.asarray([self._reference]),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `arrays` gave, for rows that were restored too."""
+        self._views.fill(arrays["views"])
+        self._interactions.fill(arrays["interactions"])
+        self._weight.fill(arrays["weight"])
+        self._reference = float(arrays["reference"][0])
+        self.apply(())
 
     @property
     def maximum(self) -> float:

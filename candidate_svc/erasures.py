@@ -46,8 +46,8 @@ class HeldIds:
     def find(self, id_hash: str) -> EntityId | None:
         """Return the id that a row holds, by its digest."""
         for row in range(self._hashed, self._rows.count):
-            key = self._rows.entity(row).key
-            self._ids[key.digest] = key.id
+            item_id = self._rows.id(row)
+            self._ids[EntityKey(self._rows.kind, item_id).digest] = item_id
         self._hashed = self._rows.count
         return self._ids.get(id_hash)
 

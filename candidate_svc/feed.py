@@ -64,6 +64,15 @@ class Feed(Generic[T]):
         self._next = 0
         self._latest = None
 
+    @property
+    def position(self) -> tuple[int, tuple[int, str] | None]:
+        """Where the next pass goes on, for `resume`."""
+        return self._next, self._latest
+
+    def resume(self, position: tuple[int, tuple[int, str] | None]) -> None:
+        """Go on from a position of an earlier feed; the next pass must verify that the list is the same."""
+        self._next, self._latest = position
+
     def forget(self, name: str) -> None:
         """Do not look for this item when verifying: it was erased."""
         if self._latest is not None and self._latest[1] == name:

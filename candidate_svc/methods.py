@@ -40,6 +40,9 @@ HISTORY_EVENTS = 50
 DIRECT = 1000
 """When no more items than this may be returned, they are scored one by one, instead of searched for."""
 
+DIRECT_SHARE = 50
+"""Nor when they are no more than a 50th of all."""
+
 FUSED = (Method.ALS, Method.TWO_TOWER, Method.CONTENT)
 """What `ensemble` is made of."""
 
@@ -62,6 +65,11 @@ class Content:
     def __init__(self, use_case: UseCase, embedder: TextEmbedder) -> None:
         self._use_case = use_case
         self._index = ContentIndex(use_case, embedder)
+
+    @property
+    def index(self) -> ContentIndex:
+        """What is searched."""
+        return self._index
 
     def items_changed(self, kind: Kind, changed: Sequence[Entity]) -> None:
         """Index what changed; see `mirror.ItemListener`."""
@@ -112,9 +120,9 @@ class Als:
         vector = _als_vector(model, query)
         if vector is None or not vector.any():
             return SkipReason.NO_SIGNAL
-        if len(query.allowed_rows) > DIRECT:
-            return model.search(vector, k, allow=query.may_show)
-        ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
+        if query.allowed_count > direct(query):
+            return model.search(vector, k, exclude=query.left_out, allow=query.may_show)
+        ids = [query.rows.id(row) for row in query.allowed_rows.tolist()]
         known = [id_ for id_ in ids if model.item_row(id_) is not None]
         scores = model.item_factors[model.item_rows(known)] @ vector
         return top_k(scores, k).hits(known)
@@ -134,6 +142,11 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
         whole=bool(state.recent_events) and state.interaction_count <= len(state.recent_events),
         newer=created is not None and any(event.time > created for event in query.events),
     )
+
+
+def direct(query: Query) -> int:
+    """Return how many items are scored one by one rather than searched for."""
+    return max(DIRECT, query.count // DIRECT_SHARE)
 
 
 def _is_nobody(query: Query) -> bool:
@@ -161,13 +174,11 @@ class TwoTower:
             return SkipReason.NO_SIGNAL
         key = EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
         vector = model.embed_subjects([query.subject or Entity(key)], [history])[0]
-        if len(query.allowed_rows) > DIRECT:
-            return model.search(vector, k, allow=query.may_show)
-        ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
-        found = [(id_, own) for id_ in ids if (own := model.index.vector(id_)) is not None]
-        if not found:
-            return []
-        return top_k(np.stack([own for _, own in found]) @ vector, k).hits([id_ for id_, _ in found])
+        if query.allowed_count > direct(query):
+            return model.search(vector, k, exclude=query.left_out, allow=query.may_show)
+        ids = [query.rows.id(row) for row in query.allowed_rows.tolist()]
+        known, vectors = model.index.vectors(ids)
+        return top_k(vectors @ vector, k).hits(known)
 
 
 def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:
@@ -189,7 +200,7 @@ class Popular:
         boosted = self._popularity.boosted(part, query.segments, query.count, query.now)
         found = boosted.best(k, query.allowed)
         return [
-            Hit(query.rows.entity(row).key.id, score)
+            Hit(query.rows.id(row), score)
             for row, score in zip(found.item.tolist(), found.score.tolist(), strict=True)
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from candidate_svc.counts import ItemCounts, ItemStats
 from candidate_svc.erasures import HeldIds
@@ -56,6 +56,23 @@ class ErasureListener(Protocol):
         """Forget these. Must not raise."""
 
 
+class Keeper(Protocol):
+    """Keeps the mirror over restarts; called by the polling thread, or before it starts."""
+
+    def keep(self, mirror: Mirror) -> bool:
+        """Write what the mirror holds; tells whether that went well. Must not raise."""
+
+    def forget(self) -> None:
+        """Remove what was written. Must not raise."""
+
+    def restore(self, mirror: Mirror) -> bool:
+        """Fill a mirror that holds nothing; tells whether it did. Raises ValueError when that broke off."""
+
+
+KEEP_SECONDS = 600.0
+"""Changes wait this long to be kept; a restart reads again what was not."""
+
+
 class Mirror:
     """All items of all use cases, and their counts; and which subjects were erased.
 
@@ -77,6 +94,8 @@ class Mirror:
         Pause between two passes.
     on_ready
         Called once, by the polling thread.
+    keeper
+        None: a start lists the whole catalogue.
     """
 
     def __init__(
@@ -89,6 +108,7 @@ class Mirror:
         poll_seconds: float = 1.0,
         verify_every: int = VERIFY_EVERY,
         on_ready: Callable[[], None] = lambda: None,
+        keeper: Keeper | None = None,
     ) -> None:
         started = clock()
         self._clock = clock
@@ -96,6 +116,9 @@ class Mirror:
         self._poll_seconds = poll_seconds
         self._verify_every = verify_every
         self._on_ready = on_ready
+        self.keeper = keeper
+        self._kept: datetime | None = None
+        self._changed_since_kept = True
         self._listeners: list[ItemListener] = []
         self.rows: Mapping[str, ItemRows] = {
             use_case.item: ItemRows(Kind(use_case.item), use_case.item_features)
@@ -153,6 +176,43 @@ class Mirror:
         """Tell `listener` of every erased subject from now on; before `start`."""
         self._erasure_listeners.append(listener)
 
+    def restore(self) -> bool:
+        """Take what the keeper has; before `start`. Tells whether there was something.
+
+        Raises
+        ------
+        ValueError
+            If that broke off: this mirror must not be used.
+        """
+        if self.keeper is None or not self.keeper.restore(self):
+            return False
+        self._changed_since_kept, self._kept = False, self._clock()
+        for kind, rows in self.rows.items():
+            self._metrics.mirror_entities.labels(kind).set(int(rows.active(rows.count).sum()))
+        _log.info("mirror restored", items=sum(rows.count for rows in self.rows.values()))
+        return True
+
+    def positions(self) -> dict[str, Any]:
+        """Return where the lists were read up to, as JSON can hold it."""
+        stats = {name: feed.position for name, feed in self._stats.items()}
+        return {"entities": self._entities.position, "stats": stats}
+
+    def resume(self, positions: Mapping[str, Any]) -> None:
+        """Go on from `positions`; the next pass looks whether the store is the one that was read."""
+        feeds: list[tuple[Feed[Any], Any]] = [(self._entities, positions["entities"])]
+        feeds += [(feed, positions["stats"][name]) for name, feed in self._stats.items()]
+        for feed, (following, latest) in feeds:
+            feed.resume((int(following), None if latest is None else (int(latest[0]), str(latest[1]))))
+        self._verify_next = True
+
+    def _keep_when_due(self) -> None:
+        if self.keeper is None or not self.ready or not self._changed_since_kept:
+            return
+        now = self._clock()
+        if self._kept is None or (now - self._kept).total_seconds() >= KEEP_SECONDS:
+            self._kept = now
+            self._changed_since_kept = not self.keeper.keep(self)
+
     def start(self) -> None:
         """Poll in a thread, at once and then every `poll_seconds`."""
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
@@ -167,7 +227,8 @@ class Mirror:
     def _run(self) -> None:
         while not self._closed.is_set():
             try:
-                self.poll_once()
+                if self.poll_once():
+                    self._keep_when_due()
             except Exception:  # noqa: BLE001 - the thread must outlive a bug: an old catalogue beats none
                 _log.exception("mirror pass failed")
                 self._verify_next = True
@@ -233,6 +294,9 @@ class Mirror:
     def _erase(self, tombstones: Sequence[Tombstone]) -> None:
         for each in tombstones:
             item_id = self._held[each.kind].find(each.id_hash) if each.kind in self._held else None
+            if item_id is not None and self.keeper is not None:
+                self.keeper.forget()
+                self._kept, self._changed_since_kept = None, True
             if item_id is None or not _erased_by(each, self.rows[each.kind].find(item_id)):
                 continue
             self._take([Entity(EntityKey(each.kind, item_id), active=False)])
@@ -263,6 +327,7 @@ class Mirror:
         for kind, own in by_kind.items():
             rows = self.rows[kind]
             changed = rows.apply(own)
+            self._changed_since_kept = True
             if changed:
                 for listener in self._listeners:
                     listener.items_changed(kind, changed)
@@ -282,6 +347,7 @@ class Mirror:
         listed: set[EntityId] = set()
         for stats in self._stats[use_case].changes(verify=verify):
             counts.apply(stats)
+            self._changed_since_kept |= bool(stats)
             if sweep:
                 listed.update(each.item_id for each in stats)
         if sweep:

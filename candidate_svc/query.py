@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
-from matchloop.entities import Entity, EntityKey, Kind
+from matchloop.entities import Entity, EntityId, EntityKey, Kind
 from matchloop.retrieval.segments import segment_values
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from candidate_svc.domain import Asked, SubjectState
     from candidate_svc.released import Models
     from candidate_svc.rows import ItemRows
-    from matchloop.entities import EntityId
     from matchloop.retrieval.profile import ContentProfile, SubjectEvent
 
 
@@ -96,6 +95,16 @@ class Query:
         """Tell whether an item may be returned."""
         row = self.rows.row(item_id)
         return row is not None and row < self.count and bool(self.allowed[row])
+
+    @cached_property
+    def allowed_count(self) -> int:
+        """How many rows may be returned."""
+        return int(np.count_nonzero(self.allowed))
+
+    @property
+    def left_out(self) -> frozenset[EntityId]:
+        """Items that this request in particular leaves out; `allowed` has them already."""
+        return frozenset(map(EntityId, self.asked.exclude | self.state.hidden))
 
     @cached_property
     def allowed_rows(self) -> NDArray[np.int64]:

@@ -85,9 +85,20 @@ class ReleaseLoader:
         The items of the use case's item kind.
     embedder
         For the texts of items and subjects.
+    rows_there
+        Set once `rows` holds what was kept of an earlier run; a release is read meanwhile, and catches up
+        then. None: they are there.
     """
 
-    def __init__(self, use_case: UseCase, rows: ItemRows, embedder: TextEmbedder) -> None:
+    def __init__(
+        self,
+        use_case: UseCase,
+        rows: ItemRows,
+        embedder: TextEmbedder,
+        *,
+        rows_there: threading.Event | None = None,
+    ) -> None:
+        self._rows_there = rows_there
         self._use_case = use_case
         self._rows = rows
         self._embedder = embedder
@@ -110,10 +121,11 @@ class ReleaseLoader:
             orders=_read_orders(folder / ROUTING_FILE),
         )
         self._warm_up(models)
+        if self._rows_there is not None:
+            self._rows_there.wait()
         with self._lock:
             self._alive.add(models)
-            rows = self._rows
-            _follow(models, [rows.entity(row) for row in range(rows.count)])
+            _catch_up(models, self._rows)
         return models
 
     def _load_two_tower(self, folder: Path) -> TwoTowerModel:
@@ -155,6 +167,19 @@ def _read_orders(path: Path) -> Mapping[Tier, tuple[Method, ...]]:
         return {Tier(tier): tuple(Method(each) for each in order) for tier, order in declared.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ReleaseRefused(f"{path.name} cannot be read: {error}") from error
+
+
+def _catch_up(models: Models, rows: ItemRows) -> None:
+    """Follow all rows; those that the release knows as they are cost a look at a column."""
+    if models.two_tower is None:
+        return
+    count, index = rows.count, models.two_tower.index
+    held = np.fromiter((rows.id(row) in index for row in range(count)), dtype=np.bool_, count=count)
+    active = np.array(rows.active(count))
+    old = rows.update_times(count) < (models.created - SNAPSHOT_AGE).timestamp()  # NaN: unknown, not old
+    due = np.flatnonzero(np.where(active, ~(held & old), held)).tolist()
+    for start in range(0, len(due), BATCH):
+        _follow(models, [rows.entity(row) for row in due[start : start + BATCH]])
 
 
 def _follow(models: Models, items: Sequence[Entity]) -> None:

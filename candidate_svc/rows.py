@@ -3,16 +3,20 @@
 A row never moves and never goes: an id keeps its row until it is erased. The writer fills a row's columns
 first and publishes the new `count` last, so a reader that takes `count` first and cuts every column there
 sees whole rows. A column that is full is copied to a larger one; a reader that still holds the smaller one
-sees values a moment old.
+sees values a moment old. Features are kept packed, and unpacked items for as long as they are asked for: a
+million items take some hundred megabytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from candidate_svc.columns import Column, Postings
+from candidate_svc.packed import FeaturePacker, join, join_texts, split, split_texts
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
 from matchloop.rerank.features import discrete_features, value_shares
 from matchloop.usecase import FeatureType
@@ -20,79 +24,24 @@ from matchloop.usecase import FeatureType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from matchloop.rerank.features import ValueShares
-
-FIRST_CAPACITY = 1024
 
 NOBODY = EntityId("")
 """Id of a row whose item was erased; no item has it."""
 
+MOST_UNPACKED = 20_000
+"""Items that are kept unpacked; between this many and twice as many when all are asked for."""
 
-class Column:
-    """A growing array of one value a row; what was never set holds `fill`."""
-
-    def __init__(self, dtype: DTypeLike, fill: float) -> None:
-        self._fill = fill
-        self._values: NDArray[Any] = np.full(FIRST_CAPACITY, fill, dtype=dtype)
-
-    def set(self, row: int, value: float) -> None:
-        """Set the value of a row, 0 or more; by the writer only."""
-        if row >= len(self._values):
-            grown = np.full(max(row + 1, 2 * len(self._values)), self._fill, dtype=self._values.dtype)
-            grown[: len(self._values)] = self._values
-            self._values = grown
-        self._values[row] = value
-
-    def upto(self, count: int) -> NDArray[Any]:
-        """Return the first `count` rows, (count,); not to be written to."""
-        values = self._values
-        if len(values) < count:
-            padded = np.full(count, self._fill, dtype=values.dtype)
-            padded[: len(values)] = values
-            return padded
-        return values[:count]
-
-
-class Postings:
-    """The rows that hold each value of one categorical or multi feature."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, NDArray[np.int32]] = {}
-
-    def update(self, changes: Iterable[tuple[int, Sequence[str], Sequence[str]]]) -> None:
-        """Apply (row, values before, values now) changes, no row twice."""
-        added: dict[str, list[int]] = {}
-        removed: dict[str, list[int]] = {}
-        for row, before, now in changes:
-            for value in set(now).difference(before):
-                added.setdefault(value, []).append(row)
-            for value in set(before).difference(now):
-                removed.setdefault(value, []).append(row)
-        for value in added.keys() | removed.keys():
-            self._replace(value, added.get(value, []), removed.get(value, []))
-
-    def _replace(self, value: str, added: list[int], removed: list[int]) -> None:
-        rows = self._rows.get(value, np.empty(0, dtype=np.int32))
-        if removed:
-            rows = rows[~np.isin(rows, removed)]
-        rows = np.concatenate([rows, np.asarray(added, dtype=np.int32)])
-        if len(rows):
-            self._rows[value] = rows
-        else:
-            self._rows.pop(value, None)
-
-    def rows(self, value: str, count: int) -> NDArray[np.int32]:
-        """Return the rows under `count` that hold the value, in no order."""
-        rows = self._rows.get(value)
-        return np.empty(0, dtype=np.int32) if rows is None else rows[rows < count]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class _Values:
-    """What was worked out of an entity."""
+class _Unpacked:
+    """An item as it was when its bytes were these, and what was worked out of it."""
 
+    packed: bytes
     entity: Entity
     discrete: Mapping[str, tuple[str, ...]]
     shares: ValueShares
@@ -114,10 +63,14 @@ class ItemRows:
         self.schema = dict(schema)
         self._count = 0
         self._row_of: dict[str, int] = {}
-        self._entities: list[Entity] = []
-        self._values: list[_Values | None] = []
+        self._ids: list[EntityId] = []
+        self._packer = FeaturePacker()
+        self._packed: list[bytes] = []  # a state of an item is a bytes object of its own
+        self._unpacked: tuple[dict[int, _Unpacked], dict[int, _Unpacked]] = ({}, {})  # young and old
         self._active = Column(np.bool_, fill=False)
         self._create_time = Column(np.float64, fill=np.nan)
+        self._update_time = Column(np.float64, fill=np.nan)
+        self._sequence = Column(np.int64, fill=0)
         self._numbers = {
             name: Column(np.float64, fill=np.nan)
             for name, type_ in schema.items()
@@ -145,29 +98,54 @@ class ItemRows:
         rows = np.asarray(found, dtype=np.int64)
         return rows[rows < count]
 
+    def id(self, row: int) -> EntityId:
+        """Return the id of a row."""
+        return self._ids[row]
+
     def entity(self, row: int) -> Entity:
-        """Return the item of a row as it is now."""
-        return self._entities[row]
+        """Return the item of a row as it is now, without vectors that were derived from its texts.
+
+        While an item is asked for again and again, and does not change, it is the same object.
+        """
+        return self._of(row).entity
 
     def discrete(self, row: int) -> Mapping[str, tuple[str, ...]]:
-        """Return the categorical and multi values of a row by feature name; remembered once asked for."""
-        return self._values_of(row).discrete
+        """Return the categorical and multi values of a row by feature name."""
+        return self._of(row).discrete
 
     def shares(self, row: int) -> ValueShares:
-        """Return the values of `discrete` as ranking features weigh them; remembered once asked for."""
-        return self._values_of(row).shares
+        """Return the values of `discrete` as ranking features weigh them."""
+        return self._of(row).shares
 
-    def _values_of(self, row: int) -> _Values:
-        entity, found = self._entities[row], self._values[row]
-        if found is None or found.entity is not entity:
-            discrete = discrete_features(entity)
-            found = self._values[row] = _Values(entity, discrete, value_shares(discrete))
+    def _of(self, row: int) -> _Unpacked:
+        young, old = self._unpacked
+        packed = self._packed[row]
+        found = young.get(row)
+        if found is None or found.packed is not packed:
+            found = old.get(row)
+            if found is None or found.packed is not packed:
+                entity = self._read(row, packed)
+                discrete = discrete_features(entity)
+                found = _Unpacked(packed, entity, discrete, value_shares(discrete))
+            if len(young) >= MOST_UNPACKED:
+                young, _ = self._unpacked = ({}, young)
+            young[row] = found
         return found
 
+    def _read(self, row: int, packed: bytes) -> Entity:
+        return Entity(
+            EntityKey(self.kind, self._ids[row]),
+            self._packer.unpack(packed),
+            create_time=_time(self._create_time.get(row)),
+            update_time=_time(self._update_time.get(row)),
+            active=self._active.get(row),
+            change_sequence=self._sequence.get(row),
+        )
+
     def find(self, item_id: str) -> Entity | None:
-        """Return the item with that id as it is now, inactive ones too; None when unknown."""
+        """Return the item with that id as it is now, inactive ones too; None when unknown. See `entity`."""
         row = self.row(item_id)
-        return None if row is None else self._entities[row]
+        return None if row is None else self.entity(row)
 
     def active(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first `count` rows may be shown, (count,)."""
@@ -176,6 +154,10 @@ class ItemRows:
     def create_times(self, count: int) -> NDArray[np.float64]:
         """Return seconds since 1970 (UTC) when each item came to be, (count,); NaN where unknown."""
         return self._create_time.upto(count)
+
+    def update_times(self, count: int) -> NDArray[np.float64]:
+        """Return seconds since 1970 (UTC) of the store's last change of each item, (count,); or NaN."""
+        return self._update_time.upto(count)
 
     def numbers(self, feature: str, count: int) -> NDArray[np.float64]:
         """Return a numeric feature, (count,); NaN where missing."""
@@ -189,11 +171,8 @@ class ItemRows:
         """Return the row of an id; one that has none gets an inactive row. By the writer only."""
         row = self._row_of.get(item_id)
         if row is None:
-            row = len(self._entities)
-            self._values.append(None)
-            self._entities.append(Entity(EntityKey(self.kind, item_id), active=False))
-            self._row_of[item_id] = row
-            self._active.set(row, value=False)
+            row = len(self._ids)
+            self._put(row, Entity(EntityKey(self.kind, item_id), active=False), self._packer.pack({}))
             self._count = row + 1
         return row
 
@@ -209,23 +188,30 @@ class ItemRows:
         changed = []
         discrete: dict[str, list[tuple[int, tuple[str, ...], tuple[str, ...]]]] = {}
         for entity in last.values():
-            row = self._row_of.get(entity.key.id)
-            before = None if row is None else self._entities[row]
-            if row is not None and before is not None and _same(before, entity):
-                self._entities[row] = entity  # as of its latest update
+            row, packed = self._row_of.get(entity.key.id), self._packer.pack(entity.features)
+            if row is not None and self._same(row, entity, packed):
+                self._put(row, entity, packed)  # as of its latest update
                 continue
-            row = len(self._entities) if row is None else row
+            before = {} if row is None else self._packer.unpack(self._packed[row])
+            row = len(self._ids) if row is None else row
             for name in self._postings:
-                old = discrete_values(before.features.get(name)) if before is not None else ()
-                new = discrete_values(entity.features.get(name))
+                old, new = discrete_values(before.get(name)), discrete_values(entity.features.get(name))
                 if old != new:
                     discrete.setdefault(name, []).append((row, old, new))
-            self._fill(row, entity)
+            self._put(row, entity, packed)
             changed.append(entity)
         for name, changes in discrete.items():
             self._postings[name].update(changes)
-        self._count = len(self._entities)
+        self._count = len(self._ids)
         return changed
+
+    def _same(self, row: int, entity: Entity, packed: bytes) -> bool:
+        """Tell whether an entity differs in nothing that is served from what its row holds."""
+        return (
+            self._packed[row] == packed
+            and self._active.get(row) == entity.active
+            and _time(self._create_time.get(row)) == entity.create_time
+        )
 
     def forget(self, item_id: EntityId) -> int | None:
         """Take an id, and all that is known of it, out of its row; by the writer only.
@@ -241,32 +227,77 @@ class ItemRows:
             return None
         self.apply([Entity(EntityKey(self.kind, item_id), active=False)])
         row = self._row_of.pop(item_id)
-        self._entities[row] = Entity(EntityKey(self.kind, NOBODY), active=False)
-        self._values[row] = None
+        self._ids[row] = NOBODY
+        self._packed[row] = self._packer.pack({})
+        for generation in self._unpacked:
+            generation.pop(row, None)
         return row
 
-    def _fill(self, row: int, entity: Entity) -> None:
+    def _put(self, row: int, entity: Entity, packed: bytes) -> None:
         self._active.set(row, value=entity.active)
-        created = entity.create_time
-        self._create_time.set(row, np.nan if created is None else created.timestamp())
+        self._create_time.set(row, _seconds(entity.create_time))
+        self._update_time.set(row, _seconds(entity.update_time))
+        self._sequence.set(row, entity.change_sequence)
         for name, column in self._numbers.items():
             value = entity.features.get(name)
             column.set(row, value.value if isinstance(value, Numeric) else np.nan)
-        if row == len(self._entities):
-            self._values.append(None)
-            self._entities.append(entity)
+        if row == len(self._ids):
+            self._packed.append(packed)
+            self._ids.append(entity.key.id)
             self._row_of[entity.key.id] = row
         else:
-            self._entities[row] = entity
+            self._packed[row] = packed
 
     def ids(self, count: int) -> list[EntityId]:
         """Return the ids of the first `count` rows, inactive ones too."""
-        return [entity.key.id for entity in self._entities[:count]]
+        return self._ids[:count]
 
     def active_ids(self) -> list[EntityId]:
         """Return the ids of all items that may be shown, by row."""
-        count = self._count
-        return [self._entities[row].key.id for row in np.flatnonzero(self.active(count)).tolist()]
+        return [self._ids[row] for row in np.flatnonzero(self.active(self._count)).tolist()]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all as arrays, for `restore`; by the writer only."""
+        columns = {name: column.upto(self._count) for name, column in self._columns().items()}
+        found: dict[str, NDArray[Any]] = dict(columns)
+        found["words"], found["word_ends"] = join_texts(self._packer.words)
+        found["ids"], found["id_ends"] = join_texts(self._ids)
+        found["packed"], found["packed_ends"] = join(self._packed)
+        for name, postings in self._postings.items():
+            found |= {f"holding/{name}/{part}": array for part, array in postings.arrays().items()}
+        return found
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `arrays` gave; by the writer, while there are no rows.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If something is missing, or malformed; there are no rows then.
+        """
+        columns = {name: arrays[name] for name in self._columns()}
+        packer = FeaturePacker(split_texts(arrays["words"], arrays["word_ends"]))
+        ids = [EntityId(each) for each in split_texts(arrays["ids"], arrays["id_ends"])]
+        packed = split(arrays["packed"], arrays["packed_ends"])
+        if {len(packed), *map(len, columns.values())} != {len(ids)}:
+            raise ValueError(f"{len(ids)} ids, {len(packed)} items")
+        for name, postings in self._postings.items():
+            parts = ("values", "value_ends", "used", "rows")
+            postings.restore({part: arrays[f"holding/{name}/{part}"] for part in parts})
+        for name, column in self._columns().items():
+            column.fill(columns[name])
+        self._packer, self._packed, self._ids = packer, packed, ids
+        self._row_of = {id_: row for row, id_ in enumerate(ids) if id_ != NOBODY}
+        self._count = len(ids)
+
+    def _columns(self) -> dict[str, Column]:
+        own = {
+            "active": self._active,
+            "create_time": self._create_time,
+            "update_time": self._update_time,
+            "sequence": self._sequence,
+        }
+        return own | {f"number/{name}": column for name, column in self._numbers.items()}
 
 
 class RowMap:
@@ -288,17 +319,16 @@ class RowMap:
         seen, places = self._known
         if seen < count:
             seen, places = self._rows.count, places.copy()
-            for at in np.flatnonzero(places < 0).tolist():
-                row = self._rows.row(self._ids[at])
-                places[at] = -1 if row is None else row
+            missing = np.flatnonzero(places < 0).tolist()
+            found = (self._rows.row(self._ids[at]) for at in missing)
+            places[missing] = [-1 if row is None else row for row in found]
             self._known = (seen, places)
         return places if seen == count else np.where(places < count, places, -1)
 
 
-def _same(one: Entity, other: Entity) -> bool:
-    """Tell whether two states of an entity differ in nothing that is served."""
-    return (
-        one.active == other.active
-        and one.create_time == other.create_time
-        and dict(one.features) == dict(other.features)
-    )
+def _seconds(moment: datetime | None) -> float:
+    return np.nan if moment is None else (moment - _EPOCH) / timedelta(seconds=1)
+
+
+def _time(seconds: float) -> datetime | None:
+    return None if np.isnan(seconds) else _EPOCH + timedelta(microseconds=round(seconds * 1e6))

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 ROUTING_FILE = "routing.json"
 
+GRAPH_RECALL = "two_tower_graph_recall_at_20"
+"""Of a catalogue that is searched by a graph: the share of the exact 20 nearest that it finds."""
+
+GRAPH_QUERIES = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -81,6 +86,10 @@ def assemble(
         towers = two_tower_model(material, parts.two_tower)
         towers.save(unfinished / "two_tower")
         golden["two_tower"] = towers.golden_case(rng)
+        subjects = material.subjects
+        asked = rng.choice(len(subjects), min(GRAPH_QUERIES, len(subjects)), replace=False).tolist()
+        recall = towers.graph_recall([subjects[row] for row in asked])
+        metrics = metrics if recall is None else {**metrics, GRAPH_RECALL: recall}
     if parts.popular is not None:
         parts.popular.save(unfinished / "popular")
     if parts.ranker is not None:

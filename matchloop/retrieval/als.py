@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from matchloop.entities import EntityId
 
+_GRAM_ROWS = 65_536
+
 
 WELL = 1e8
 """Up to this condition number the normal equations of an empty history are inverted once and for all."""
@@ -48,6 +50,8 @@ class AlsModel:
     saturation
         Summed (and aged) weight at which a pair's weight begins to grow slower in training: see `saturated`,
         which gives the w of the convention above. None: it does not.
+    gram
+        YᵀY of the item factors, (f, f), when it is known: a large catalogue's takes seconds.
 
     Raises
     ------
@@ -66,6 +70,7 @@ class AlsModel:
         alpha: float = 1.0,
         half_life_days: float | None = None,
         saturation: float | None = None,
+        gram: NDArray[np.float64] | None = None,
     ) -> None:
         _check("item", item_ids, item_factors)
         _check("subject", subject_ids, subject_factors)
@@ -92,6 +97,8 @@ class AlsModel:
         factors = self.item_factors.astype(np.float64)
         self._gram = factors.T @ factors + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
         self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
+        self._item_gram = _gram(self.item_factors) if gram is None else gram
+        self._gram = self._item_gram + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
 
     @property
     def width(self) -> int:
@@ -278,7 +285,7 @@ class AlsModel:
         return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
-        """Write the part: als.json, item_ids.json, subject_ids.json and both factor arrays."""
+        """Write the part: als.json, item_ids.json, subject_ids.json, both factor arrays and item_gram.npy."""
         settings = {
             "factors": self.width,
             "regularization": self.regularization,
@@ -291,6 +298,7 @@ class AlsModel:
         write_json(folder, "subject_ids", self.subject_ids)
         write_array(folder, "item_factors", self.item_factors)
         write_array(folder, "subject_factors", self.subject_factors)
+        write_array(folder, "item_gram", self._item_gram)
 
     @classmethod
     def load(cls, folder: Path) -> AlsModel:
@@ -308,6 +316,9 @@ class AlsModel:
         subject_factors = read_array(
             folder, "subject_factors", shape=(len(subjects), width), dtype=np.float32
         )
+        gram = None
+        if (folder / "item_gram.npy").is_file():  # releases made before have none
+            gram = read_array(folder, "item_gram", shape=(width, width), dtype=np.float64)
         with refusing(f"{folder.name}/als.json"):
             return cls(
                 items,
@@ -317,7 +328,8 @@ class AlsModel:
                 regularization=float(settings["regularization"]),
                 alpha=float(settings["alpha"]),
                 half_life_days=settings.get("half_life_days"),
-                saturation=settings.get("saturation"),
+                gram=gram,
+        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
             )
 
 
@@ -333,6 +345,13 @@ def saturated(weights: NDArray[np.floating], saturation: float) -> NDArray[np.fl
     """Return s log(1 + w / s), shape (n,): w while small beside the saturation s, then ever slower."""
     found: NDArray[np.floating] = saturation * np.log1p(weights / saturation)
     return found
+def _gram(factors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return YᵀY, (f, f), in double precision without a copy of all of Y in it."""
+    gram = np.zeros((factors.shape[1], factors.shape[1]))
+    for start in range(0, len(factors), _GRAM_ROWS):
+        part = factors[start : start + _GRAM_ROWS].astype(np.float64)
+        gram += part.T @ part
+    return gram
 
 
 def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:

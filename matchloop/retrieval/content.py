@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from matchloop.retrieval.scored import Hit
     from matchloop.usecase import UseCase
 
+EXACT_BELOW = 50_000
+"""From this many items on, embeddings are compared for those alone whose values fit best."""
+
+LEAST_POOL = 4096
+POOL_DEPTH = 64
+"""How many those are at first: 4096, or 64 times as many as are asked, whichever is more."""
+
 EMBEDDING = "embedding"
 """Name of the embedding's part among the contributions."""
 
@@ -61,7 +68,8 @@ class ContentIndex:
 
     The score of an item is the weighted mean over the features of which the profile wants a value of the
     cosine between wanted and held values, rare values counting more, and of the cosine between the
-    vectors, whose weight is the use case's `embedding_weight`.
+    vectors, whose weight is the use case's `embedding_weight`. From `exact_below` items on, vectors are
+    compared for those items only whose values fit best, more of them when too few are allowed.
 
     Parameters
     ----------
@@ -69,16 +77,19 @@ class ContentIndex:
         Names the item features, their matches and weights.
     embedder
         For items and subjects that bring texts but no embedding of their own; as wide as the use case says.
+    exact_below
+        From this many items on memory and time count more than the last bit of precision.
     """
 
-    def __init__(self, use_case: UseCase, embedder: TextEmbedder) -> None:
+    def __init__(self, use_case: UseCase, embedder: TextEmbedder, *, exact_below: int = EXACT_BELOW) -> None:
         if embedder.width != use_case.embedding_width:
             raise InvalidInput(f"embedder is {embedder.width} wide, {use_case.id} {use_case.embedding_width}")
         self.use_case = use_case
         self._embedder = embedder
         self._fields = field_weights(use_case)
         self._lock = Lock()
-        self._rows = ContentRows(use_case.embedding_width)
+        self._exact_below = exact_below
+        self._rows = ContentRows(use_case.embedding_width, exact_below=exact_below)
 
     def __len__(self) -> int:
         return len(self._rows.row)
@@ -88,7 +99,37 @@ class ContentIndex:
 
     def content(self, item: EntityId) -> ItemContent | None:
         """Return what is known of an item; None if it is not there."""
-        return self._rows.content(item)
+        with self._lock:
+            return self._rows.content(item)
+
+    @property
+    def embedder(self) -> str:
+        """Name of the embedder."""
+        return self._embedder.name
+
+    def arrays(self) -> tuple[dict[str, NDArray[Any]], tuple[list[str], list[str], list[str]]]:
+        """Return the items as arrays and names, for `restore`; valid until the next change."""
+        with self._lock:
+            return self._rows.arrays(), self._rows.names()
+
+    def restore(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        ids: Sequence[EntityId],
+        features: Sequence[str],
+        values: Sequence[str],
+    ) -> None:
+        """Take what `arrays` of an index of the same use case and embedder gave, in place of all there is.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If something is missing or malformed; nothing is changed.
+        """
+        rows = ContentRows(self.use_case.embedding_width, exact_below=self._exact_below)
+        rows.restore(arrays, ids, features, values)
+        with self._lock:
+            self._rows = rows
 
     def upsert(self, items: Sequence[Entity]) -> None:
         """Add items, replacing those that are there; the last wins if an id stands twice.
@@ -176,10 +217,50 @@ class ContentIndex:
         with self._lock:
             wanted = self._wanted(profile)
             share = self._embedding_share(profile, wanted)
-            scores = self._scores(profile, wanted, share)
-            scores[scores <= 0.0] = -np.inf
             rows = rows_of(exclude, self._rows.row)
-            return best_allowed(scores, k, self._rows.ids, exclude=rows, allow=allow)  # type: ignore[arg-type]
+            if share > 0.0 and share < 1.0 and not self._rows.vectors.exact:
+                return self._search_pools(profile, wanted, share, k, rows, allow)
+            scores = self._by_value(wanted, share)
+            if share > 0.0 and profile.vector is not None:
+                scores += share * self._rows.vectors.dot(profile.vector, len(scores))
+            return self._best(scores, k, self._rows.ids, rows, allow)
+
+    def _best(
+        self,
+        scores: NDArray[np.float32],
+        k: int,
+        ids: Sequence[EntityId | None],
+        exclude: NDArray[np.int64],
+        allow: Callable[[EntityId], bool] | None,
+    ) -> list[Hit]:
+        scores = np.minimum(scores, np.float32(1.0))
+        scores[scores <= 0.0] = -np.inf
+        return best_allowed(scores, k, ids, exclude=exclude, allow=allow)  # type: ignore[arg-type]
+
+    def _search_pools(
+        self,
+        profile: ContentProfile,
+        wanted: Mapping[str, Mapping[str, float]],
+        share: float,
+        k: int,
+        exclude: NDArray[np.int64],
+        allow: Callable[[EntityId], bool] | None,
+    ) -> list[Hit]:
+        """Compare vectors of those only whose values fit best, of ever more until `k` are allowed."""
+        assert profile.vector is not None
+        by_value = self._by_value(wanted, share)
+        by_value[exclude] = -np.inf
+        size = max(LEAST_POOL, POOL_DEPTH * k)
+        none = np.zeros(0, dtype=np.int64)
+        while True:
+            pool = np.arange(len(by_value))
+            if size < len(by_value):
+                pool = np.sort(np.argpartition(by_value, len(by_value) - size)[len(by_value) - size :])
+            scores = by_value[pool] + share * self._rows.vectors.dot_rows(profile.vector, pool)
+            hits = self._best(scores, k, [self._rows.ids[row] for row in pool.tolist()], none, allow)
+            if len(hits) >= k or size >= len(by_value):
+                return hits
+            size *= 16
 
     def explain(self, profile: ContentProfile, items: Sequence[EntityId]) -> list[ContentHit]:
         """Say what the score of these items is made of, in the order given; unknown ones are left out.
@@ -227,22 +308,19 @@ class ContentIndex:
     def _embedding_share(self, profile: ContentProfile, wanted: Mapping[str, Mapping[str, float]]) -> float:
         if profile.vector is None or not profile.vector.any():
             return 0.0
-        if profile.vector.shape != (self._rows.vectors.shape[1],) or not np.isfinite(profile.vector).all():
-            raise InvalidInput(f"profile: the vector must be {self._rows.vectors.shape[1]} finite numbers")
+        if profile.vector.shape != (self._rows.vectors.width,) or not np.isfinite(profile.vector).all():
+            raise InvalidInput(f"profile: the vector must be {self._rows.vectors.width} finite numbers")
         by_value = any(w > 0.0 for values in wanted.values() for w in values.values())
         return self.use_case.embedding_weight if by_value else 1.0
 
-    def _scores(
-        self, profile: ContentProfile, wanted: Mapping[str, Mapping[str, float]], share: float
-    ) -> NDArray[np.float32]:
+    def _by_value(self, wanted: Mapping[str, Mapping[str, float]], share: float) -> NDArray[np.float32]:
+        """Return what the values of each row add to its score."""
         scores = np.zeros(len(self._rows.ids), dtype=np.float32)
         for field, values in wanted.items():
             for value, weight in values.items():
                 rows, held = self._rows.postings[field, value].arrays
                 scores[rows] += np.float32((1.0 - share) * weight) * held
-        if share > 0.0 and profile.vector is not None:
-            scores += share * (self._rows.vectors @ profile.vector)
-        return np.minimum(scores, np.float32(1.0))
+        return scores
 
     def _explained(
         self,

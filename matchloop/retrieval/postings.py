@@ -9,32 +9,77 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FEWEST_PENDING = 256
+
 
 class Posting:
-    """Rows that hold one value, with the value's share of the row's feature."""
+    """Rows that hold one value, with the value's share of the row's feature.
 
-    def __init__(self) -> None:
-        self._held: dict[int, float] = {}
-        self._arrays: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+    Eight bytes a row: changes wait beside the arrays until these are asked for, or are many.
+
+    Parameters
+    ----------
+    code
+        Of the value; anything the owner likes.
+    """
+
+    __slots__ = ("_added", "_dropped", "_held", "_rows", "code")
+
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
+        self._rows = _NO_ROWS
+        self._held = _NO_SHARES
+        self._added: dict[int, float] | None = None
+        self._dropped: set[int] | None = None  # all of them in _rows
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._rows) - len(self._dropped or ()) + len(self._added or ())
 
     def put(self, row: int, held: float) -> None:
-        """Add a row, or change what it holds; `held` is 1/√n for one of n values."""
-        self._held[row] = held
-        self._arrays = None
+        """Add a row that is not in; `held` is 1/√n for one of n values."""
+        if self._added is None:
+            self._added = {}
+        self._added[row] = held
+        if len(self._added) > max(_FEWEST_PENDING, len(self._rows) // 4):
+            self._settle()
 
     def drop(self, row: int) -> None:
         """Take a row out that is in."""
-        del self._held[row]
-        self._arrays = None
+        if self._added is not None and row in self._added:
+            del self._added[row]
+            return
+        if self._dropped is None:
+            self._dropped = set()
+        self._dropped.add(row)
+        if len(self._dropped) > max(_FEWEST_PENDING, len(self._rows) // 4):
+            self._settle()
 
     @property
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the rows, int64, and what each holds, float32; valid until the next change."""
-        if self._arrays is None:
-            rows = np.fromiter(self._held.keys(), dtype=np.int64, count=len(self._held))
-            held = np.fromiter(self._held.values(), dtype=np.float32, count=len(self._held))
-            self._arrays = rows, held
-        return self._arrays
+    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the rows, int32, and what each holds, float32; valid until the next change."""
+        if self._added or self._dropped:
+            self._settle()
+        return self._rows, self._held
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int32], held: NDArray[np.float32], code: int) -> Posting:
+        """Return the posting of these arrays."""
+        posting = cls(code)
+        posting._rows, posting._held = rows, held
+        return posting
+
+    def _settle(self) -> None:
+        rows, held = self._rows, self._held
+        if self._dropped:
+            kept = ~np.isin(rows, np.fromiter(self._dropped, dtype=np.int32, count=len(self._dropped)))
+            rows, held = rows[kept], held[kept]
+        if self._added:
+            count = len(self._added)
+            rows = np.concatenate([rows, np.fromiter(self._added.keys(), dtype=np.int32, count=count)])
+            held = np.concatenate([held, np.fromiter(self._added.values(), dtype=np.float32, count=count)])
+        self._rows, self._held = rows, held
+        self._added = self._dropped = None
+
+
+_NO_ROWS = np.empty(0, dtype=np.int32)
+_NO_SHARES = np.empty(0, dtype=np.float32)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _BATCH = 4096
 
+GRAPH_FILE = "items.faiss"
+
 
 class TwoTowerModel:
     """Embeds subjects and items from their features and finds the items nearest to a subject.
@@ -42,6 +44,8 @@ class TwoTowerModel:
         Those of the release.
     item_ids, item_vectors
         The catalogue embedded at build; float32, shape (n, width).
+    index
+        In place of `item_ids` and `item_vectors`: the index that holds them.
     uses_history
         Whether the subject's input ends with its history.
     threads
@@ -60,8 +64,9 @@ class TwoTowerModel:
         *,
         subject_encoder: EntityEncoder,
         item_encoder: EntityEncoder,
-        item_ids: Sequence[EntityId],
-        item_vectors: NDArray[np.float32],
+        item_ids: Sequence[EntityId] = (),
+        item_vectors: NDArray[np.float32] | None = None,
+        index: VectorIndex | None = None,
         uses_history: bool = False,
         threads: int = 1,
     ) -> None:
@@ -75,11 +80,12 @@ class TwoTowerModel:
         self._item = _Tower("item", item_network, item_encoder.width, threads)
         if self._subject.width != self._item.width:
             raise ReleaseRefused(f"subject tower gives {self._subject.width}, item tower {self._item.width}")
-        self._built_ids = list(item_ids)
-        self._built_vectors = np.ascontiguousarray(item_vectors, dtype=np.float32)
-        self.index = VectorIndex(self.width)
-        with refusing("item vectors"):
-            self.index.upsert(self._built_ids, self._built_vectors)
+        if index is not None and index.width != self.width:
+            raise ReleaseRefused(f"item tower gives {self._item.width}, the index holds {index.width}")
+        self.index = index if index is not None else VectorIndex(self.width)
+        if item_vectors is not None:
+            with refusing("item vectors"):
+                self.index.upsert(item_ids, item_vectors)
 
     @property
     def width(self) -> int:
@@ -176,12 +182,25 @@ class TwoTowerModel:
         outputs = {name: values.tolist() for name, values in self.answer(inputs).items()}
         return GoldenCase(inputs=inputs, outputs=outputs)
 
+    def graph_recall(self, subjects: Sequence[Entity], k: int = 20) -> float | None:
+        """Return which share of the `k` items nearest to subjects a search finds; None: without a graph."""
+        return self.index.recall(self.embed_subjects(subjects), k) if self.index.has_graph else None
+
     def save(self, folder: Path) -> None:
-        """Write the part as it was built: networks, settings, item ids and vectors; not the encoders."""
-        settings = {"width": self.width, "uses_history": self.uses_history}
+        """Write the part: networks, settings, item ids, and their vectors or the graph that holds them.
+
+        The encoders have files of their own. A catalogue that is searched by a graph is written as that
+        graph, so that a service need not build it.
+        """
+        settings = {"width": self.width, "uses_history": self.uses_history, "graph": self.index.has_graph}
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.index.has_graph:
+            ids = self.index.save(folder / GRAPH_FILE)
+        else:
+            ids, vectors = self.index.vectors(self.index.item_ids)
+            write_array(folder, "item_vectors", vectors)
         write_json(folder, "two_tower", settings)
-        write_json(folder, "item_ids", self._built_ids)
-        write_array(folder, "item_vectors", self._built_vectors)
+        write_json(folder, "item_ids", ids)
         for name, network in self._networks.items():
             (folder / f"{name}.onnx").write_bytes(network)
 
@@ -203,8 +222,11 @@ class TwoTowerModel:
         """
         settings = read_json(folder, "two_tower")
         ids = read_ids(folder, "item_ids")
-        shape = (len(ids), settings.get("width"))
-        vectors = read_array(folder, "item_vectors", shape=shape, dtype=np.float32)
+        width, index, vectors = settings.get("width"), None, None
+        if settings.get("graph", False):
+            index = VectorIndex.load(folder / GRAPH_FILE, ids, int(width or 0))
+        else:
+            vectors = read_array(folder, "item_vectors", shape=(len(ids), width), dtype=np.float32)
         try:
             networks = [(folder / f"{name}.onnx").read_bytes() for name in ("subject", "item")]
         except OSError as error:
@@ -215,6 +237,7 @@ class TwoTowerModel:
             item_encoder=item_encoder,
             item_ids=ids,
             item_vectors=vectors,
+            index=index,
             uses_history=bool(settings.get("uses_history", False)),
             threads=threads,
         )

@@ -151,6 +151,46 @@ def test_an_index_never_gives_fewer_than_asked_while_there_are_enough(
 
 
 @SMALL
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40),
+    st.integers(0, 600),
+    st.sampled_from([1.0, 0.5, 0.1, 0.01]),
+    st.integers(0, 300),
+)
+def test_a_graph_gives_enough_whatever_is_left_out(
+    seed: int, k: int, excluded: int, share: float, removed: int
+) -> None:
+    """The nearest are excluded, most others filtered out, and some of the graph replaced or removed."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(600, 4)).astype(np.float32)
+    ids = [EntityId(f"i{row}") for row in range(600)]
+    index = VectorIndex(4, exact_below=10)
+    index.upsert(ids, vectors)
+    gone = rng.permutation(600)[:removed]
+    index.remove([ids[row] for row in gone])
+    back = gone[: removed // 2]
+    index.upsert([ids[row] for row in back], -vectors[back])
+    vectors[back] *= -1.0
+    live = np.setdiff1d(np.arange(600), gone[removed // 2 :])
+    query = rng.normal(size=4).astype(np.float32)
+    nearest = live[np.argsort(-(vectors[live] @ query))]
+    left_out = {ids[row] for row in nearest[:excluded]}
+    allowed = {id_ for id_ in ids if rng.random() < share}
+    enough = {ids[row] for row in live} - left_out
+    for allow, expected in ((None, enough), (allowed.__contains__, enough & allowed)):
+        found = index.search(query, k, exclude=left_out, allow=allow)
+        assert index.has_graph
+        assert len(found) == len({hit.item for hit in found}) == min(k, len(expected))
+        assert {hit.item for hit in found} <= expected
+        row = {id_: at for at, id_ in enumerate(ids)}
+        assert np.allclose(
+            [hit.score for hit in found], [vectors[row[hit.item]] @ query for hit in found], atol=1e-5
+        )
+        assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+@SMALL
 @given(CATALOGUES, FEATURES, st.integers(0, 15))
 def test_content_scores_are_in_range_and_updates_equal_a_fresh_index(
     catalogue: list[dict[str, FeatureValue]], wanted: dict[str, FeatureValue], k: int
