@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
-from matchloop.entities import Entity, EntityKey, Kind, discrete_values
+from matchloop.entities import Embedding, Entity, EntityKey, Kind, Text, discrete_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,4 +145,8 @@ def _subject(asked: Asked, state: SubjectState) -> Entity | None:
     if not asked.subject_features:
         return state.entity
     stored = state.entity or Entity(EntityKey(Kind(asked.use_case.subject), asked.subject_id))
-    return replace(stored, features=MappingProxyType({**stored.features, **asked.subject_features}))
+    kept = stored.features
+    if any(isinstance(value, Text) for value in asked.subject_features.values()):
+        # What the catalogue derived of the stored texts does not tell of the request's.
+        kept = {name: v for name, v in kept.items() if not (isinstance(v, Embedding) and v.embedder)}
+    return replace(stored, features=MappingProxyType({**kept, **asked.subject_features}))
