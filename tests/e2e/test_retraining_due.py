@@ -14,11 +14,10 @@ import pytest
 
 from matchloop.feedback.v1 import dislike_pb2, insight_pb2
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb
-from matchloop.feedback.v1.interaction_pb2 import Interaction
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
-from playground.load import load_entities, record_in_batches
-from playground.market import Market, MarketEvent
+from playground.load import event_message, load_entities, record_in_batches
+from playground.market import Market
 from playground.market.generated import Sizes
 from playground.stack import Ports, Stack
 from tests.e2e.waiting import recommend, until_recommended
@@ -67,19 +66,6 @@ def stack(market: Market) -> Iterator[Stack]:
         yield running
 
 
-def message(event: MarketEvent) -> Interaction:
-    """Return an organic event as it is recorded."""
-    sent = Interaction(
-        interaction_id=event.interaction_id,
-        use_case=event.use_case,
-        subject_id=event.subject_id,
-        item_id=event.item_id,
-        event_type=event.event_type,
-    )
-    sent.event_time.FromDatetime(event.event_time)
-    return sent
-
-
 def status_of(clients: Clients) -> insight_pb2.RetrainingStatus:
     request = feedback_pb.GetRetrainingStatusRequest(use_case=USE_CASE)
     return clients.feedback.GetRetrainingStatus(request, timeout=10).status
@@ -124,7 +110,7 @@ def test_twenty_dislikes_are_learned_from(stack: Stack, market: Market) -> None:
     direction = market.direction(USE_CASE)
     with stack.clients() as clients:
         history = (event for event in market.history(np.random.default_rng(5)) if event.use_case == USE_CASE)
-        record_in_batches(clients, map(message, history))
+        record_in_batches(clients, map(event_message, history))
         for subject in direction.subject_ids[: DISLIKES - 1]:
             reject_first(clients, subject)
         before = status_of(clients)
