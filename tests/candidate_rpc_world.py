@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 from candidate_svc import __main__ as candidate_main
 from candidate_svc.settings import CandidateSettings
 from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
-from matchloop.entities import Multi
+from matchloop.entities import Entity, Multi
 from matchloop.errors import MatchloopError
 from matchloop.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
 from matchloop.release import Registry
@@ -24,10 +25,15 @@ from tests.fake_feedback import fake_feedback
 class ServingWorld:
     """Two services and their clients; `store` is what feedback_svc says."""
 
-    def __init__(self, folder: Path, registry: Registry | None = None) -> None:
+    def __init__(
+        self, folder: Path, registry: Registry | None = None, *, items: Sequence[Entity] | None = None
+    ) -> None:
         self.store = FakeStore(page=500)
-        self.store.upsert(*startups(40), developer("d2", categories=Multi(("games",))))
-        self.store.count(*(stats(f"s{n}", views=n, weight=float(n)) for n in range(10)))
+        self.store.upsert(
+            *(startups(40) if items is None else items), developer("d2", categories=Multi(("games",)))
+        )
+        if items is None:
+            self.store.count(*(stats(f"s{n}", views=n, weight=float(n)) for n in range(10)))
         self.store.states["d1"] = state(developer("d1", categories=Multi(("games",))), [event("s2")])
         self._feedback, _ = fake_feedback(self.store)
         self._feedback.start()

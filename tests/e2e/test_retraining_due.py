@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +17,7 @@ from playground.load import event_message, load_entities, record_in_batches
 from playground.market import Market
 from playground.market.generated import Sizes
 from playground.stack import Ports, Stack
+from tests.e2e.trained import retrained
 from tests.e2e.waiting import recommend, until_recommended
 from tests.feedback_worlds import open_folder
 
@@ -90,22 +88,6 @@ def reject_first(clients: Clients, subject: str) -> None:
     clients.feedback.RecordDislike(feedback_pb.RecordDislikeRequest(dislike=dislike), timeout=10)
 
 
-def retrained(stack: Stack) -> subprocess.CompletedProcess[str]:
-    """Run the command an operator runs, from a fresh export to the promotion."""
-    config = stack.folder / "small.toml"
-    config.write_text(CONFIG, encoding="utf-8")
-    command = ("retrain", USE_CASE, "--config", str(config), "--work", str(stack.folder / "training"))
-    where = ("--registry", stack.registry_uri, "--feedback", stack.addresses.feedback)
-    return subprocess.run(
-        [sys.executable, "-m", "training_jobs", *command, *where],
-        env={**os.environ, "FEEDBACK_DATABASE_URL": stack.database_url, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=170,
-    )
-
-
 def test_twenty_dislikes_are_learned_from(stack: Stack, market: Market) -> None:
     direction = market.direction(USE_CASE)
     with stack.clients() as clients:
@@ -126,7 +108,7 @@ def test_twenty_dislikes_are_learned_from(stack: Stack, market: Market) -> None:
         errors = [stored.prediction_error for stored in listed(clients)]
         assert due.mean_prediction_error == pytest.approx(sum(errors) / DISLIKES)
 
-        done = retrained(stack)
+        done = retrained(stack, CONFIG)
         assert done.returncode == 0
         assert f"{DISLIKES} negatives are marked as used by this release" in done.stdout
         assert "due before: yes (negatives" in done.stdout
