@@ -27,6 +27,7 @@ from matchloop.feedback.v1.session_pb2 import (
     Tier,
 )
 from matchloop.release import CHAMPION, Manifest, MlflowRegistry
+from matchloop.rpc.convert import value_to_proto
 from matchloop.usecase import load_use_cases
 from playground.processes import ServiceProcess
 from tests.e2e.trained import USE_CASE, Trained
@@ -134,15 +135,8 @@ def test_a_new_item_is_found_within_seconds_and_stays_over_restarts_and_releases
     before = trained.candidates("newcomer", count=LIST, methods=[METHOD_TWO_TOWER]).candidates
     assert len(before) == LIST
     best = trained.market.entities["startup"][int(before[0].item_id.rsplit("-", 1)[1])]
-    features = {
-        "category": FeatureValue(categorical=wanted),
-        "tags": multi("embedded-rust"),
-        **{
-            name: FeatureValue(categorical=value.value)
-            for name, value in best.features.items()
-            if isinstance(value, Categorical)
-        },
-    }
+    features = {name: value_to_proto(value) for name, value in best.features.items()}
+    features["tags"].multi.values.append("embedded-rust")
     began = time.monotonic()
     upsert(trained, "startup", "made-to-measure", **features)
     seen: dict[int, float] = {}
