@@ -123,7 +123,7 @@ class Als:
         vector = _als_vector(model, query)
         if vector is None or not vector.any():
             return SkipReason.NO_SIGNAL
-        if len(query.allowed_rows) > DIRECT:
+        if query.allowed_count > DIRECT:
             return model.search(vector, k, allow=query.may_show)
         ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
         known = [id_ for id_ in ids if model.item_row(id_) is not None]
@@ -184,7 +184,7 @@ class TwoTower:
             return SkipReason.NO_SIGNAL
         key = EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
         vector = model.embed_subjects([query.subject or Entity(key)], [history])[0]
-        if len(query.allowed_rows) > DIRECT:
+        if query.allowed_count > DIRECT:
             return model.search(vector, k, allow=query.may_show)
         ids = [query.rows.entity(row).key.id for row in query.allowed_rows.tolist()]
         found = [(id_, own) for id_ in ids if (own := model.index.vector(id_)) is not None]

@@ -97,6 +97,11 @@ class Query:
         return row is not None and row < self.count and bool(self.allowed[row])
 
     @cached_property
+    def allowed_count(self) -> int:
+        """How many rows may be returned; costs far less than naming them."""
+        return int(np.count_nonzero(self.allowed))
+
+    @cached_property
     def allowed_rows(self) -> NDArray[np.int64]:
         """The rows that may be returned, ascending."""
         return np.flatnonzero(self.allowed)

@@ -144,7 +144,7 @@ class Retriever:
         )
         tier = self._use_case.tiers.of(max(query.state.interaction_count, 0))
         order = self._order(asked, tier, query.models)
-        wanted = min(len(asked.only) or asked.count, len(query.allowed_rows))
+        wanted = min(len(asked.only) or asked.count, query.allowed_count)
         routed = route(order, lambda _: True, lambda method, k: self._ask(method, query, k), wanted)
         hits = [(candidate.method, candidate.hit) for candidate in routed.candidates]
         reasons = self._explain(query, hits) if asked.explain else _NO_REASONS
