@@ -51,8 +51,9 @@ class MlflowTracker:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
+        experiment = self._registry.experiment_id(use_case)  # first: it makes the tables of a new registry
         client = MlflowClient(tracking_uri=self._registry.uri)
-        run = client.create_run(self._registry.experiment_id(use_case), run_name=name)
+        run = client.create_run(experiment, run_name=name)
         now = int(time.time() * 1000)
         values = [Metric(mlflow_name(key), float(value), now, 0) for key, value in metrics.items()]
         values += [
