@@ -13,6 +13,7 @@ from candidate_svc.domain import (
     TrendingAsked,
     Within,
 )
+from candidate_svc.trending import Position
 from matchloop.candidate.v1 import candidate_pb2
 from matchloop.candidate.v1 import candidate_service_pb2 as service_pb2
 from matchloop.entities import EntityId
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from candidate_svc.domain import Candidate, Found
+    from candidate_svc.domain import Candidate, Found, Trends
 
 DEFAULT_COUNT = 20
 MAX_COUNT = 500
@@ -107,7 +108,7 @@ def similar_from_proto(
     count = _count(request.count, violations)
     filters = _filters(request.filters, use_case, violations)
     use_case = _settled(request.use_case, use_case, use_cases, violations)
-    return SimilarAsked(use_case, EntityId(item_id), count, filters)
+    return SimilarAsked(use_case, EntityId(item_id), count, filters, request.explain)
 
 
 def trending_from_proto(
@@ -118,9 +119,10 @@ def trending_from_proto(
     use_case = _use_case(request.use_case, use_cases, violations)
     filters = _filters(request.filters, use_case, violations)
     page_size = violations.page_size(request.page_size, default=DEFAULT_COUNT, most=MAX_COUNT)
-    position = violations.page_token(request, request.page_token, parts=1)
+    parts = violations.page_token(request, request.page_token, parts=2)
     use_case = _settled(request.use_case, use_case, use_cases, violations)
-    return TrendingAsked(use_case, page_size, int(position[0]) if position else 0, filters)
+    after = None if parts is None else Position(int(parts[0]), int(parts[1]))
+    return TrendingAsked(use_case, page_size, after, filters)
 
 
 def _use_case(name: str, use_cases: UseCases, violations: Violations) -> UseCase | None:
@@ -217,8 +219,10 @@ def _range(
         violations.number("range.min", minimum)
     if maximum is not None:
         violations.number("range.max", maximum)
-    if minimum is not None and maximum is not None and minimum > maximum:
-        violations.add("range", "min is over max")
+    if minimum is None and maximum is None:
+        violations.add("range", "has neither min nor max")
+    elif minimum is not None and maximum is not None and minimum > maximum:
+        violations.add("range", f"min {minimum:g} is over max {maximum:g}")
     return Within(feature, minimum, maximum)
 
 
@@ -264,8 +268,12 @@ def candidates_to_proto(candidates: Sequence[Candidate]) -> list[candidate_pb2.C
 
 
 def trending_to_proto(
-    request: service_pb2.ListTrendingRequest, asked: TrendingAsked, page: Sequence[Candidate], *, more: bool
+    request: service_pb2.ListTrendingRequest, page: Trends, feature_names: Sequence[str]
 ) -> service_pb2.ListTrendingResponse:
     """Convert a page; its token continues `request`."""
-    token = write_page_token(request, str(asked.offset + len(page))) if more else ""
-    return service_pb2.ListTrendingResponse(candidates=candidates_to_proto(page), next_page_token=token)
+    token = write_page_token(request, *map(str, page.end)) if page.end is not None else ""
+    return service_pb2.ListTrendingResponse(
+        candidates=candidates_to_proto(page.candidates),
+        next_page_token=token,
+        feature_names=feature_names,
+    )

@@ -141,6 +141,15 @@ class ItemCounts:
         """Return the interactions of these rows, same shape."""
         return np.asarray(self._interactions.upto(self._rows.count)[rows])
 
+    def logarithms(self, count: int) -> NDArray[np.float64]:
+        """Return the binary logarithm of the first `count` rows' weights as of 1970, (count,); −inf for 0.
+
+        Whatever the reference of this process is.
+        """
+        with np.errstate(divide="ignore"):
+            weights = np.log2(self._weight.upto(count))
+        return np.asarray(weights + self._reference / self._half_life)
+
     def decayed(self, count: int, now: datetime) -> NDArray[np.float64]:
         """Return the weights of the first `count` rows decayed to `now`, (count,), 0 or more, finite."""
         half_lives = (self._reference - now.timestamp()) / self._half_life

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from candidate_svc.trending import Position
     from matchloop.entities import Entity, EntityId, FeatureValue
     from matchloop.retrieval.profile import SubjectEvent
     from matchloop.retrieval.routing import Skip
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FEEDBACK = "feedback"
 """Name of the upstream in `Found.degraded`."""
+
+EXPLANATIONS = "explanations"
+"""In `Found.degraded` when they were asked for and could not be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +111,16 @@ class SimilarAsked:
     item_id: EntityId
     count: int = 20
     filters: tuple[FeatureFilter, ...] = ()
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrendingAsked:
-    """One page of ListTrending, validated; `offset` items come before it."""
+    """One page of ListTrending, validated; it begins after the position `after`, None: the first page."""
 
     use_case: UseCase
     page_size: int = 20
-    offset: int = 0
+    after: Position | None = None
     filters: tuple[FeatureFilter, ...] = ()
 
 
@@ -191,3 +196,11 @@ class Found:
     skipped: tuple[Skip, ...]
     feature_names: tuple[str, ...]
     degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """One page of a listing by popularity, and where the next begins; None: that was all."""
+
+    candidates: tuple[Candidate, ...]
+    end: Position | None

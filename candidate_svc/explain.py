@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 MOST_VALUES = 8
 
 
-def contributions_of(hit: ContentHit, profile: ContentProfile, query: Query) -> tuple[Contribution, ...]:
+def contributions_of(
+    hit: ContentHit, profile: ContentProfile, query: Query, *, like: bool = False
+) -> tuple[Contribution, ...]:
     """Name what met in each field, and what dislikes have cut of it; the field that added most first.
 
     A field is named ``subject_field~item_field`` when a value that met is one of the subject's own, else
-    ``reacted~item_field``.
+    ``reacted~item_field``; ``item_field~item_field`` when the profile is `like` an item.
     """
     item = query.rows.find(hit.item)
     found = []
@@ -34,7 +36,7 @@ def contributions_of(hit: ContentHit, profile: ContentProfile, query: Query) -> 
         met.sort(key=lambda value: (-abs(wanted.get(value, 0.0)), value))
         cut = [ValueFactor(value, factors[value]) for value in met if factors[value] < 1.0]
         cut.sort(key=lambda each: (each.factor, each.value))
-        name = f"{_source(field, met, query)}~{field}"
+        name = f"{field if like else _source(field, met, query)}~{field}"
         found.append(Contribution(name, tuple(met[:MOST_VALUES]), amount, tuple(cut[:MOST_VALUES])))
     return tuple(sorted(found, key=lambda each: (-each.amount, each.field)))
 

@@ -101,12 +101,20 @@ class Content:
         hits = self._index.explain(profile, items)
         return {hit.item: contributions_of(hit, profile, query) for hit in hits}
 
+    def explain_like(
+        self, query: Query, item: EntityId, items: Sequence[EntityId]
+    ) -> Mapping[EntityId, tuple[Contribution, ...]]:
+        """Return what each of these items shares with `item`, the most first."""
+        profile = self._index.profile_like(item)
+        hits = [] if profile is None else self._index.explain(profile, items)
+        return {hit.item: contributions_of(hit, profile, query, like=True) for hit in hits if profile}
+
     def similar(self, query: Query, item: EntityId, k: int) -> Sequence[Hit]:
-        """Return items like `item`, best first, without itself; none when it is not indexed."""
+        """Return items like `item` of those allowed, best first; none when it is not indexed."""
         profile = self._index.profile_like(item)
         if profile is None:
             return []
-        return self._index.search(profile, k, exclude=[item], allow=query.may_show)
+        return self._index.search(profile, k, allow=query.may_show)
 
 
 class Als:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
-from matchloop.entities import Entity, EntityId, EntityKey, Kind
+from matchloop.entities import Embedding, Entity, EntityId, EntityKey, Kind, Text
 from matchloop.retrieval.segments import segment_values
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Query:
 
     @cached_property
     def allowed_count(self) -> int:
-        """How many rows may be returned."""
+        """How many rows may be returned; costs far less than naming them."""
         return int(np.count_nonzero(self.allowed))
 
     @property
@@ -156,4 +156,8 @@ def _subject(asked: Asked, state: SubjectState) -> Entity | None:
     if not asked.subject_features:
         return state.entity
     stored = state.entity or Entity(EntityKey(Kind(asked.use_case.subject), asked.subject_id))
-    return replace(stored, features=MappingProxyType({**stored.features, **asked.subject_features}))
+    kept = stored.features
+    if any(isinstance(value, Text) for value in asked.subject_features.values()):
+        # What the catalogue derived of the stored texts does not tell of the request's.
+        kept = {name: v for name, v in kept.items() if not (isinstance(v, Embedding) and v.embedder)}
+    return replace(stored, features=MappingProxyType({**kept, **asked.subject_features}))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candidate_svc.domain import Asked, Candidate, Found, SubjectState
+from candidate_svc.domain import EXPLANATIONS, Asked, Candidate, Found, SubjectState, Trends
 from candidate_svc.methods import ask
 from candidate_svc.query import Query
+from candidate_svc.similar import similar
+from candidate_svc.trending import Trending
 from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId
 from matchloop.errors import NotFound
+from matchloop.observe.logs import get_logger
 from matchloop.rerank.features import (
     FeatureColumns,
     ItemFacts,
@@ -20,6 +24,7 @@ from matchloop.rerank.features import (
     item_features,
 )
 from matchloop.retrieval.routing import SkipReason, method_order, route
+from matchloop.retrieval.scored import Hit
 from matchloop.usecase import Method
 
 if TYPE_CHECKING:
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from matchloop.observe.metrics import Metrics
     from matchloop.release.slot import Loaded
     from matchloop.rerank.features import ValueShares
-    from matchloop.retrieval.scored import Hit
     from matchloop.usecase import Tier, UseCase
 
     Clock = Callable[[], datetime]
@@ -51,6 +55,10 @@ AFFINITY_HALF_LIFE_DAYS = 180.0
 
 LEAST_SECONDS = 0.010
 """A method is passed over when less than this is left of the request's time; `popular` never is."""
+
+_NO_REASONS: Mapping[EntityId, tuple[Contribution, ...]] = MappingProxyType({})
+
+_log = get_logger()
 
 
 def _forever() -> float | None:
@@ -106,9 +114,8 @@ class Retriever:
         self._metrics = metrics
         self._remaining = remaining
         self._erased = erased
-        self._feature_names = tuple(
-            name for name in FeatureColumns.of(use_case).item_names if name != RECENCY
-        )
+        self._trending = Trending(rows, counts)
+        self.feature_names = tuple(name for name in FeatureColumns.of(use_case).item_names if name != RECENCY)
 
     def find(self, asked: Asked, state: SubjectState | None, *, degraded: tuple[str, ...] = ()) -> Found:
         """Find candidates.
@@ -140,12 +147,15 @@ class Retriever:
         wanted = min(len(asked.only) or asked.count, query.allowed_count)
         routed = route(order, lambda _: True, lambda method, k: self._ask(method, query, k), wanted)
         hits = [(candidate.method, candidate.hit) for candidate in routed.candidates]
+        reasons = self._explain(query, hits) if asked.explain else _NO_REASONS
+        if reasons is None:
+            degraded = (*degraded, EXPLANATIONS)
         found = Found(
-            candidates=self._candidates(query, hits, explain=asked.explain),
+            candidates=self._candidates(query, hits, reasons or _NO_REASONS),
             tier=tier,
             release=loaded.release if loaded is not None else "",
             skipped=routed.skipped,
-            feature_names=self._feature_names,
+            feature_names=self.feature_names,
             degraded=degraded,
         )
         self._count(found)
@@ -175,7 +185,7 @@ class Retriever:
         return ask(method, self._methods[method], query, k)
 
     def similar(self, asked: SimilarAsked) -> tuple[tuple[Candidate, ...], str]:
-        """Find items like an item by their content, best first, and the release that is in place.
+        """Find items like an item, grouped by method, each group best first, and the release that answers.
 
         Raises
         ------
@@ -185,29 +195,51 @@ class Retriever:
         item = self._rows.find(asked.item_id)
         if item is None or not item.active:
             raise NotFound(f"no {self._use_case.item} `{asked.item_id}`")
-        query = self._query_of_nobody(asked.filters)
-        hits = self._content.similar(query, asked.item_id, asked.count)
-        loaded = self._release()
-        found = self._candidates(query, [(Method.CONTENT, hit) for hit in hits], explain=False)
-        return found, loaded.release if loaded is not None else ""
+        query, release = self._query_of_nobody(asked.filters, frozenset({asked.item_id}))
+        found = similar(self._content, query, asked.item_id, asked.count)
+        hits = [(each.method, each.hit) for each in found]
+        reasons: Mapping[EntityId, tuple[Contribution, ...]] = {}
+        if asked.explain:
+            by_content = [hit.item for method, hit in hits if method is Method.CONTENT]
+            reasons = self._content.explain_like(query, asked.item_id, by_content)
+        return self._candidates(query, hits, reasons), release
 
-    def trending(self, asked: TrendingAsked) -> tuple[tuple[Candidate, ...], bool]:
-        """List items by popularity from `asked.offset` on, and tell whether more follow."""
-        query = self._query_of_nobody(asked.filters)
-        end = asked.offset + asked.page_size
-        hits = self._methods[Method.POPULAR].find(query, end + 1)
-        assert not isinstance(hits, SkipReason)
-        page = [(Method.POPULAR, hit) for hit in hits[asked.offset : end]]
-        return self._candidates(query, page, explain=False), len(hits) > end
+    def trending(self, asked: TrendingAsked) -> Trends:
+        """List items by popularity, from `asked.after` on."""
+        query, _ = self._query_of_nobody(asked.filters)
+        part = query.models.popular if query.models is not None else None
+        page = self._trending.page(part, query.allowed, asked.page_size, asked.after, query.now)
+        hits = [
+            (Method.POPULAR, Hit(self._rows.entity(row).key.id, share))
+            for row, share in zip(page.rows.tolist(), page.share.tolist(), strict=True)
+        ]
+        return Trends(self._candidates(query, hits), page.end)
 
-    def _query_of_nobody(self, filters: tuple[FeatureFilter, ...]) -> Query:
-        asked = Asked(self._use_case, EntityId(""), filters=filters)
+    def _query_of_nobody(
+        self, filters: tuple[FeatureFilter, ...], exclude: frozenset[str] = frozenset()
+    ) -> tuple[Query, str]:
+        """Return the query of a subject nothing is known of, and the release that it is asked of."""
+        asked = Asked(self._use_case, EntityId(""), filters=filters, exclude=exclude)
         loaded = self._release()
         models = loaded.value if loaded is not None else None
-        return Query.of(asked, SubjectState(), self._rows, models, self._clock())
+        query = Query.of(asked, SubjectState(), self._rows, models, self._clock())
+        return query, loaded.release if loaded is not None else ""
+
+    def _explain(
+        self, query: Query, hits: Sequence[tuple[Method, Hit]]
+    ) -> Mapping[EntityId, tuple[Contribution, ...]] | None:
+        """Say how the items found fit the subject; None, and a traceback in the log, when that fails."""
+        try:
+            return self._content.explain(query, [hit.item for _, hit in hits])
+        except Exception:  # noqa: BLE001 - a list without explanations beats none
+            _log.exception("explanations failed", use_case=self._use_case.id)
+            return None
 
     def _candidates(
-        self, query: Query, hits: Sequence[tuple[Method, Hit]], *, explain: bool
+        self,
+        query: Query,
+        hits: Sequence[tuple[Method, Hit]],
+        reasons: Mapping[EntityId, tuple[Contribution, ...]] = _NO_REASONS,
     ) -> tuple[Candidate, ...]:
         # An item may have been erased since it was found.
         hits = [each for each in hits if query.may_show(each[1].item)]
@@ -215,9 +247,6 @@ class Retriever:
             return ()
         rows = self._rows.rows((hit.item for _, hit in hits), query.count)
         features = self._features(query, rows).tolist()
-        reasons: Mapping[EntityId, tuple[Contribution, ...]] = {}
-        if explain:
-            reasons = self._content.explain(query, [hit.item for _, hit in hits])
         fields = self._use_case.ranking.diversity_fields
         found = []
         for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
@@ -245,7 +274,7 @@ class Retriever:
             values=[self._rows.shares(row) for row in rows.tolist()],
             profile=self._value_profile(query),
         )
-        return item_features(self._feature_names, facts)
+        return item_features(self.feature_names, facts)
 
     def _blamed(self, row: int, reason: str) -> ValueShares:
         """Return the values of a row that a reaction is about: a dislike with a reason, what that names."""

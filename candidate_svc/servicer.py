@@ -71,9 +71,12 @@ class CandidateServicer(CandidateServiceServicer):
         """Find items like an item."""
         asked = convert.similar_from_proto(request, self._use_cases, self._clock())
         self._need_catalogue()
-        found, release = self._retrievers[asked.use_case.id].similar(asked)
+        retriever = self._retrievers[asked.use_case.id]
+        found, release = retriever.similar(asked)
         return service_pb2.GetSimilarItemsResponse(
-            candidates=convert.candidates_to_proto(found), release=release
+            candidates=convert.candidates_to_proto(found),
+            release=release,
+            feature_names=retriever.feature_names,
         )
 
     def ListTrending(  # noqa: N802
@@ -82,8 +85,8 @@ class CandidateServicer(CandidateServiceServicer):
         """List items by popularity."""
         asked = convert.trending_from_proto(request, self._use_cases, self._clock())
         self._need_catalogue()
-        page, more = self._retrievers[asked.use_case.id].trending(asked)
-        return convert.trending_to_proto(request, asked, page, more=more)
+        retriever = self._retrievers[asked.use_case.id]
+        return convert.trending_to_proto(request, retriever.trending(asked), retriever.feature_names)
 
     def _need_catalogue(self) -> None:
         if not self._ready():

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import grpc
 import typer
@@ -19,6 +19,11 @@ from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 from playground.clients import Addresses, Clients
 from playground.stack import Ports, Stack, StartGivenUp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from playground.load import LoadCount
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 _WIDTH = 120
@@ -97,10 +102,7 @@ def import_(
             what = "value" if fault.row_kept else "row"
             errors.print(f"{what} left out: {fault}", soft_wrap=True, markup=False)
         counts = load_dataset(clients, dataset, console)
-    table = Table("loaded", "written", "there before")
-    for name, count in counts.items():
-        table.add_row(name, f"{count.stored:,}", f"{count.already_there:,}")
-    console.print(table)
+    _show_counts(counts)
     if dataset.faults:
         errors.print(
             f"{dataset.rows_left_out} rows and {dataset.values_left_out} single values were left out;"
@@ -108,6 +110,29 @@ def import_(
             soft_wrap=True,
         )
         raise typer.Exit(1)
+
+
+@app.command()
+def market(
+    feedback: Annotated[str, typer.Option(help="Address of feedback_svc.")] = "127.0.0.1:7301",
+    seed: Annotated[int, typer.Option(help="Fixes the market and what happened in it.")] = 7,
+    developers: Annotated[int, typer.Option(min=10, max=100_000)] = 400,
+    startups: Annotated[int, typer.Option(min=10, max=100_000)] = 500,
+    events: Annotated[float, typer.Option(min=0.0, help="Mean number of events of a subject.")] = 8.0,
+) -> None:
+    """Load the built-in market of developers and startups, and its history: something to train on."""
+    import numpy as np
+
+    from playground.load import load_market
+    from playground.market import Market
+    from playground.market.generated import Sizes
+
+    sizes = Sizes(developers=developers, investors=2, startups=startups, events=events)
+    made = Market.generated(load_use_cases(), seed=seed, now=utc_now(), sizes=sizes)
+    with Clients(Addresses(feedback=feedback, candidate=feedback, ranking=feedback)) as clients:
+        clients.wait_for_feedback(seconds=2.0)
+        wanted = made.only(("developer_startup", "startup_developer"))
+        _show_counts(load_market(clients, wanted, np.random.default_rng(seed), console))
 
 
 @app.command()
@@ -163,6 +188,13 @@ def dislikes(
     with tempfile.TemporaryDirectory(prefix="matchloop-dislikes-") as folder:
         Path(folder).chmod(0o755)
         run_dislikes(use_cases=use_case or (), reasons=reason or (), folder=Path(folder), console=console)
+
+
+def _show_counts(counts: Mapping[str, LoadCount]) -> None:
+    table = Table("loaded", "written", "there before")
+    for name, count in counts.items():
+        table.add_row(name, f"{count.stored:,}", f"{count.already_there:,}")
+    console.print(table)
 
 
 def _show(stack: Stack) -> None:

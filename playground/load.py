@@ -16,11 +16,13 @@ from matchloop.rpc.convert import entity_to_proto
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from numpy.random import Generator
     from rich.console import Console
 
     from matchloop.entities import Entity
     from playground.clients import Clients
     from playground.dataset import Dataset, Interactions
+    from playground.market import Market, MarketEvent
 
 BATCH = 500
 """Most entities or interactions the services take in one call."""
@@ -102,6 +104,38 @@ def load_dataset(clients: Clients, dataset: Dataset, console: Console) -> dict[s
                 lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
             )
     return counts
+
+
+def load_market(clients: Clients, market: Market, rng: Generator, console: Console) -> dict[str, LoadCount]:
+    """Load a market: its entities, then what happened in it before now; counts by kind and by use case."""
+    counts: dict[str, LoadCount] = {}
+    history = market.history(rng)
+    with progress_bar(console) as progress:
+        for kind, entities in market.entities.items():
+            task = progress.add_task(f"{kind} entities", total=len(entities))
+            counts[kind] = load_entities(clients, entities, lambda n, task=task: progress.advance(task, n))  # type: ignore[misc]
+        for use_case in market.use_cases:
+            own = [event_message(event) for event in history if event.use_case == use_case]
+            task = progress.add_task(f"{use_case} interactions", total=len(own))
+            counts[use_case] = record_in_batches(
+                clients,
+                own,
+                lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+            )
+    return counts
+
+
+def event_message(event: MarketEvent) -> Interaction:
+    """Return an organic event as it is recorded."""
+    message = Interaction(
+        interaction_id=event.interaction_id,
+        use_case=event.use_case,
+        subject_id=event.subject_id,
+        item_id=event.item_id,
+        event_type=event.event_type,
+    )
+    message.event_time.FromDatetime(event.event_time)
+    return message
 
 
 def _messages(interactions: Interactions) -> Iterator[Interaction]:

@@ -140,12 +140,16 @@ def _filter(
     message: candidate_pb2.FeatureFilter, use_case: UseCase | None, violations: Violations
 ) -> FeatureFilter | None:
     """Check a filter; whether feature and test fit is checked where the use case is known."""
-    feature = violations.name("feature", message.feature)
+    feature = message.feature
+    if use_case is None:
+        violations.name("feature", feature)
+    else:
+        violations.one_of("feature", feature, use_case.item_features)
     case = message.WhichOneof("test")
     if case is None:
         violations.add("test", "is required: equals, in or range")
         return None
-    if use_case is not None and feature:
+    if use_case is not None and feature in use_case.item_features:
         _check_fit(feature, case, use_case, violations)
     if case == "range":
         return _range(feature, message.range, violations)
@@ -160,11 +164,9 @@ def _filter(
 
 
 def _check_fit(feature: str, case: str, use_case: UseCase, violations: Violations) -> None:
-    type_ = use_case.item_features.get(feature)
+    type_ = use_case.item_features[feature]
     fitting = (FeatureType.NUMERIC,) if case == "range" else (FeatureType.CATEGORICAL, FeatureType.MULTI)
-    if type_ is None:
-        violations.add("feature", f"`{feature}` is no feature of {use_case.item}")
-    elif type_ not in fitting:
+    if type_ not in fitting:
         violations.add(case, f"does not fit `{feature}`, which is {type_}")
 
 

@@ -48,7 +48,7 @@ def use_case() -> UseCase:
     return USE_CASES[USE_CASE]
 
 
-def startup(name: str, **features: FeatureValue) -> Entity:
+def startup(name: str, /, **features: FeatureValue) -> Entity:
     return Entity(
         EntityKey(Kind("startup"), EntityId(name)),
         MappingProxyType(features),
@@ -71,7 +71,7 @@ def startups(count: int) -> list[Entity]:
     ]
 
 
-def developer(name: str, **features: FeatureValue) -> Entity:
+def developer(name: str, /, **features: FeatureValue) -> Entity:
     return Entity(EntityKey(Kind("developer"), EntityId(name)), MappingProxyType(features))
 
 

@@ -16,6 +16,7 @@ from matchloop.catalog.v1.catalog_service_pb2_grpc import (
     add_CatalogServiceServicer_to_server,
 )
 from matchloop.entities import Entity, EntityId, Tombstone
+from matchloop.errors import NotFound, Reason
 from matchloop.feedback.v1 import feedback_service_pb2, subject_state_pb2
 from matchloop.feedback.v1.feedback_service_pb2_grpc import (
     FeedbackServiceServicer,
@@ -77,6 +78,9 @@ class FakeFeedback(FeedbackServiceServicer):
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         self.before_lookup: Callable[[], object] = lambda: None
+
+    def GetSession(self, request: Any, context: grpc.ServicerContext) -> Any:
+        raise NotFound("no such session", reason=Reason.SESSION_NOT_FOUND)
 
     def LookupSubjectState(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.before_lookup()

@@ -1,16 +1,8 @@
-"""What the contract says of the request fields of CatalogService and FeedbackService.
-
-An entry, named ``Method.path``, has values at the field's bound and past it. A value is put into that RPC's
-`base` request, at the path, in the first entry of a repeated field; one that is a request itself stands for
-the whole. None leaves the field out.
-"""
+"""The bounds of CatalogService and FeedbackService: base requests, and rules that several RPCs share."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +13,7 @@ from matchloop.catalog.v1 import catalog_service_pb2 as catalog
 from matchloop.catalog.v1 import entity_pb2
 from matchloop.errors import Reason
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback
+from tests.bounds import Bound, Features, Past, identifier, startup_features
 from tests.feedback_rpc_world import at as when
 from tests.feedback_rpc_world import (
     interaction,
@@ -36,28 +29,7 @@ from tests.feedback_rpc_world import (
 from tests.feedback_worlds import NOW, USE_CASE
 
 MICROSECOND = timedelta(microseconds=1)
-LARGEST = 1.7976931348623157e308
-LARGEST_FLOAT = 3.4028234663852886e38
-SMALLEST_FLOAT = 1.401298464324817e-45
 _numbers = itertools.count()
-
-
-@dataclass(frozen=True)
-class Past:
-    """A value past the bound, the fields it has to name (the entry's own when left out), and the reason."""
-
-    value: Any
-    fields: tuple[str, ...] | None = None
-    reason: Reason = Reason.INVALID_INPUT
-
-
-@dataclass(frozen=True)
-class Bound:
-    """Values at the bound, answered OK or with `told`; and past it."""
-
-    at: tuple[Any, ...]
-    past: tuple[Any, ...] = ()
-    told: Reason | None = None
 
 
 def base(method: str) -> Message:
@@ -101,18 +73,6 @@ LISTS = (
 )
 
 
-def identifier(*, required: bool = True, told: Reason | None = None) -> Bound:
-    number = next(_numbers)
-    longest = (
-        "x" * 124 + f"{number:04}",
-        "\U0001f600" * 124 + f"{number:04}",
-        f" {number}",
-        f'"\\{number}{{}},%s',
-    )
-    past = ("x" * 129, "\U0001f600" * 129, "a\nb", "a\x00b", "a\x1fb", "a\x85b", "a\u2028b")
-    return Bound(longest if required else ("", *longest), ("", *past) if required else past, told)
-
-
 def time(*, required: bool = False) -> Bound:
     first = datetime(1900, 1, 1, tzinfo=UTC)
     ahead = NOW + timedelta(days=1)
@@ -122,36 +82,12 @@ def time(*, required: bool = False) -> Bound:
     )
 
 
-def number(*, least: float = -LARGEST, most: float = LARGEST, absent: bool = False) -> Bound:
-    past = [math.nan, math.inf, -math.inf]
-    if most < LARGEST:
-        past += [math.nextafter(least, -math.inf), math.nextafter(most, math.inf)]
-    return Bound((*((None,) if absent else ()), least, most, 5e-324, -0.0), tuple(past))
-
-
-def whole(*, least: int = 0) -> Bound:
-    return Bound((least, 2**63 - 1), (least - 1, -(2**63)))
-
-
-def enum(*known: int, past: tuple[int, ...] = ()) -> Bound:
-    return Bound(known, (*past, -1, max(known) + 1, 2**31 - 1))
-
-
-ANY = Bound((None, True, False))
 READ_ONLY_TIME = Bound((None, Timestamp(seconds=2**62)))
 LISTED_USE_CASE = Bound(
     (USE_CASE,),
     ("", "Not a name", "x" * 65, "a\x00", Past("x" * 64, reason=Reason.USE_CASE_NOT_FOUND)),
 )
 SENT_USE_CASE = Bound((USE_CASE,), ("", "nope", "x" * 4096, "a\x00"))
-TOKEN = Bound(("",), ("zz", "=", "é", "x" * 2049, "eyJhIjoxfQ", "\x00"))
-
-
-def pages(most: int) -> dict[str, Bound]:
-    return {
-        "page_size": Bound((0, most, most + 1, 2**31 - 1), (-1, -(2**31))),
-        "page_token": TOKEN,
-    }
 
 
 def key(path: str, *, told: Reason | None = None, unknown: Reason | None = None) -> dict[str, Bound]:
@@ -169,76 +105,12 @@ def key(path: str, *, told: Reason | None = None, unknown: Reason | None = None)
 
 
 def features() -> dict[str, Bound]:
-    """Rules of an entity's features; a case is a whole request with one feature."""
+    """Rules of an entity's features; a case is a whole request."""
 
-    def having(name: str, **given: Any) -> Message:
-        return upsert(
-            entity_pb2.Entity(key=startup_of(str(next(_numbers))).key, features={name: value(**given)})
-        )
+    def made(given: Features) -> Message:
+        return upsert(entity_pb2.Entity(key=startup_of(str(next(_numbers))).key, features=given))
 
-    def rule(name: str, case: str, fits: Iterable[Any], faults: Iterable[tuple[Any, str]]) -> Bound:
-        path = f'entities[0].features["{name}"]'
-        return Bound(
-            tuple(having(name, **{case: fit}) for fit in fits),
-            tuple(Past(having(name, **{case: fault}), (path + rest,)) for fault, rest in faults),
-        )
-
-    longest, most = "\U0001f600" * 256, [str(n) * 64 for n in range(100, 164)]
-    texts = [("", ""), ("x" * 257, ""), ("a\x00b", "")]
-    multi = rule(
-        "tags",
-        "multi",
-        [{"values": []}, {"values": most}, {"values": [longest, "a\nb", '"\\{},', "NULL"]}],
-        [({"values": [*most, "x"]}, ""), ({"values": ["a", "a"]}, "[1]")]
-        + [({"values": ["a", fault]}, "[1]") for fault, _ in texts],
-    )
-    edge = [LARGEST_FLOAT, SMALLEST_FLOAT, -0.0, *[0.5] * 381]
-    embedding = rule(
-        "embedding",
-        "embedding",
-        [{"values": edge}],
-        [({"values": edge[:383]}, ""), ({"values": [*edge, 0.5]}, ""), ({"values": []}, "")]
-        + [({"values": [0.0, fault, *[0.0] * 382]}, "[1]") for fault in (math.nan, math.inf)],
-    )
-    names = [f"f{n}" for n in range(65)]
-    crowd = upsert(
-        entity_pb2.Entity(key=startup_of("c").key, features=dict.fromkeys(names, value(numeric=1.0)))
-    )
-    everything = Bound(
-        (having("name", text="x"), upsert(startup_of(f"empty {next(_numbers)}"))),
-        (
-            Past(crowd, ("entities[0].features",)),
-            Past(having("name"), ('entities[0].features["name"]',)),
-            Past(having("nope", text="x"), ('entities[0].features["nope"]',)),
-            Past(having("name", numeric=1.0), ('entities[0].features["name"]',)),
-        ),
-    )
-    unknown = tuple(
-        Past(having(name, text="x"), (f'entities[0].features["{name[:256]}"]',))
-        for name in ("", "a\x00", "x" * 300)
-    )
-    return {
-        "entities.features": everything,
-        "entities.features.key": Bound((having("name", text="x"),), unknown),
-        "entities.features.value": everything,
-        "entities.features.value.categorical": rule("category", "categorical", ["x", longest, "a\nb"], texts),
-        "entities.features.value.multi": multi,
-        "entities.features.value.multi.values": multi,
-        "entities.features.value.numeric": rule(
-            "founded_year",
-            "numeric",
-            [LARGEST, -LARGEST, 5e-324, -0.0],
-            [(fault, "") for fault in (math.nan, math.inf, -math.inf)],
-        ),
-        "entities.features.value.text": rule(
-            "name", "text", ["", "\U0001f600" * 8192, "a\nb\x01\u2028"], [("x" * 8193, ""), ("\x00", "")]
-        ),
-        "entities.features.value.embedding": embedding,
-        "entities.features.value.embedding.values": embedding,
-        "entities.features.value.embedding.embedder": rule(
-            "embedding", "embedding", [{"values": edge, "embedder": "of the client"}], []
-        ),
-    }
+    return startup_features("entities.features", "entities[0].features", made)
 
 
 def filters(*, times: bool = True, release: bool = True) -> dict[str, Bound]:
@@ -252,11 +124,6 @@ def filters(*, times: bool = True, release: bool = True) -> dict[str, Bound]:
     if times:
         found |= {"from_time": time(), "to_time": time()}
     return found
-
-
-def many(least: int, most: int, make: Any, field: str) -> Bound:
-    """Rules of a batch; `make` makes a request of so many entries."""
-    return Bound((make(least), make(most)), (Past(make(least - 1), (field,)), Past(make(most + 1), (field,))))
 
 
 def batch(one: Any, whole_of: Any) -> Any:

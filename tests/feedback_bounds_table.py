@@ -6,27 +6,29 @@ import math
 
 from matchloop.catalog.v1 import catalog_service_pb2 as catalog
 from matchloop.errors import Reason
-from tests.feedback_bounds import (
+from tests.bounds import (
     ANY,
     LARGEST_FLOAT,
-    LISTED_USE_CASE,
-    READ_ONLY_TIME,
-    SENT_USE_CASE,
     SMALLEST_FLOAT,
     Bound,
     Past,
-    batch,
     enum,
-    features,
-    filters,
     identifier,
-    key,
     many,
     number,
     pages,
+    whole,
+)
+from tests.feedback_bounds import (
+    LISTED_USE_CASE,
+    READ_ONLY_TIME,
+    SENT_USE_CASE,
+    batch,
+    features,
+    filters,
+    key,
     startup_of,
     time,
-    whole,
 )
 from tests.feedback_rpc_world import interaction, item, record, session, show, upsert
 

@@ -28,6 +28,7 @@ from matchloop.feedback.v1 import feedback_service_pb2 as feedback
 from matchloop.rpc.settings import ServerSettings
 from matchloop.rpc.status import from_rpc_error
 from playground.postgres import EmbeddedPostgres
+from tests.bounds import methods_of
 from tests.feedback_worlds import NOW, USE_CASE, fresh_database, use_cases
 
 
@@ -130,9 +131,7 @@ def tables(store: PostgresStore) -> list[str]:
 
 def methods() -> Iterator[tuple[str, type[Message]]]:
     """Give every RPC's name and request type."""
-    for module, service in ((catalog, "CatalogService"), (feedback, "FeedbackService")):
-        for method in module.DESCRIPTOR.services_by_name[service].methods:
-            yield method.name, getattr(module, method.input_type.name)
+    return methods_of((catalog, "CatalogService"), (feedback, "FeedbackService"))
 
 
 def startup(id_: str = "a", **features: entity_pb2.FeatureValue) -> entity_pb2.Entity:

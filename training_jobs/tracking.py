@@ -60,8 +60,9 @@ class MlflowTracker:
         quiet_mlflow()
         from mlflow import MlflowClient
 
+        experiment = self._registry.experiment_id(use_case)  # first: it makes the tables of a new registry
         client = MlflowClient(tracking_uri=self._registry.uri)
-        run_id = str(client.create_run(self._registry.experiment_id(use_case), run_name=name).info.run_id)
+        run_id = str(client.create_run(experiment, run_name=name).info.run_id)
         status = "FAILED"
         try:
             _log_values(client, run_id, parameters, metrics, curves)

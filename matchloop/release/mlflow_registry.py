@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import warnings
@@ -186,13 +187,24 @@ class MlflowRegistry:
                 try:
                     if self._database:
                         self._database.absolute().parent.mkdir(parents=True, exist_ok=True)
-                    with warnings.catch_warnings(action="ignore"):  # deprecations of its own
+                    with self._alone(), warnings.catch_warnings(action="ignore"):  # deprecations of its own
                         from mlflow import MlflowClient
 
                         self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 except Exception as error:
                     raise self._unavailable(error) from error
             return self._client
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold off other processes: MLflow makes the tables of a new SQLite file as it connects."""
+        if not self._database:
+            yield
+            return
+        database = self._database.absolute()
+        with database.with_name(f"{database.name}.lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+            yield
 
     def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable(f"registry {self.uri}: {error}", reason=Reason.REGISTRY_UNAVAILABLE)

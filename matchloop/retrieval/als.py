@@ -94,11 +94,9 @@ class AlsModel:
         self.saturation = saturation
         self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
-        factors = self.item_factors.astype(np.float64)
-        self._gram = factors.T @ factors + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
-        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
         self._item_gram = _gram(self.item_factors) if gram is None else gram
         self._gram = self._item_gram + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
+        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
 
     @property
     def width(self) -> int:
@@ -329,7 +327,6 @@ class AlsModel:
                 alpha=float(settings["alpha"]),
                 half_life_days=settings.get("half_life_days"),
                 gram=gram,
-        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
             )
 
 
@@ -345,6 +342,8 @@ def saturated(weights: NDArray[np.floating], saturation: float) -> NDArray[np.fl
     """Return s log(1 + w / s), shape (n,): w while small beside the saturation s, then ever slower."""
     found: NDArray[np.floating] = saturation * np.log1p(weights / saturation)
     return found
+
+
 def _gram(factors: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return YᵀY, (f, f), in double precision without a copy of all of Y in it."""
     gram = np.zeros((factors.shape[1], factors.shape[1]))

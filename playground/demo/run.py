@@ -12,7 +12,6 @@ import numpy as np
 
 from matchloop.candidate.v1.candidate_service_pb2 import GetCandidatesRequest
 from matchloop.errors import Unavailable
-from matchloop.feedback.v1.interaction_pb2 import Interaction
 from matchloop.feedback.v1.session_pb2 import Method
 from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
 from matchloop.usecase import load_use_cases
@@ -23,7 +22,7 @@ from playground.demo.report import Retraining, write_report
 from playground.demo.rounds import Contestant, ask, react, score
 from playground.demo.scoreboard import Policy, Row, as_table, verdicts, write_json
 from playground.demo.training import Trainer
-from playground.load import load_entities, progress_bar, record_in_batches
+from playground.load import event_message, load_entities, progress_bar, record_in_batches
 from playground.market import Market
 from playground.stack import Ports, Stack
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from playground.market import MarketEvent
 
 FIRST_ALIAS = "first"
 """Registry alias of the release trained before round 1."""
@@ -154,7 +152,7 @@ class Demo:
             task = progress.add_task("history", total=len(history))
             record_in_batches(
                 clients,
-                (_message(event) for event in history),
+                (event_message(event) for event in history),
                 lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
             )
         for event in history:
@@ -244,15 +242,3 @@ def _market(data: Path | None, entities: int, seed: int) -> tuple[Market, str]:
         name = f"{dataset.name}, its busiest part"
     counts = ", ".join(f"{len(entities):,} {kind}s" for kind, entities in market.entities.items())
     return market, f"{name}: {counts}; use cases {', '.join(market.use_cases)}; seed {seed}"
-
-
-def _message(event: MarketEvent) -> Interaction:
-    message = Interaction(
-        interaction_id=event.interaction_id,
-        use_case=event.use_case,
-        subject_id=event.subject_id,
-        item_id=event.item_id,
-        event_type=event.event_type,
-    )
-    message.event_time.FromDatetime(event.event_time)
-    return message

@@ -14,7 +14,9 @@ from playground.load import load_entities
 from playground.market import Market
 from playground.market.generated import Sizes
 from playground.stack import Ports, Stack
+from tests.e2e.trained import Trained, trained_stack
 from tests.e2e.waiting import until_recommended
+from tests.feedback_worlds import open_folder
 
 USE_CASE = "developer_startup"
 
@@ -37,6 +39,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, market: Market) -> Iterator[
             for entities in market.only((USE_CASE,)).entities.values():
                 load_entities(clients, entities)
             until_recommended(clients, USE_CASE, market.direction(USE_CASE).subject_ids[0])
+        yield running
+
+
+@pytest.fixture(scope="session")
+def trained() -> Iterator[Trained]:
+    with open_folder() as folder, trained_stack(folder) as running:
         yield running
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,13 +11,13 @@ import pytest
 
 from matchloop.feedback.v1 import dislike_pb2, insight_pb2
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb
-from matchloop.feedback.v1.interaction_pb2 import Interaction
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
-from playground.load import load_entities, record_in_batches
-from playground.market import Market, MarketEvent
+from playground.load import event_message, load_entities, record_in_batches
+from playground.market import Market
 from playground.market.generated import Sizes
 from playground.stack import Ports, Stack
+from tests.e2e.trained import retrained
 from tests.e2e.waiting import recommend, until_recommended
 from tests.feedback_worlds import open_folder
 
@@ -67,19 +64,6 @@ def stack(market: Market) -> Iterator[Stack]:
         yield running
 
 
-def message(event: MarketEvent) -> Interaction:
-    """Return an organic event as it is recorded."""
-    sent = Interaction(
-        interaction_id=event.interaction_id,
-        use_case=event.use_case,
-        subject_id=event.subject_id,
-        item_id=event.item_id,
-        event_type=event.event_type,
-    )
-    sent.event_time.FromDatetime(event.event_time)
-    return sent
-
-
 def status_of(clients: Clients) -> insight_pb2.RetrainingStatus:
     request = feedback_pb.GetRetrainingStatusRequest(use_case=USE_CASE)
     return clients.feedback.GetRetrainingStatus(request, timeout=10).status
@@ -104,27 +88,11 @@ def reject_first(clients: Clients, subject: str) -> None:
     clients.feedback.RecordDislike(feedback_pb.RecordDislikeRequest(dislike=dislike), timeout=10)
 
 
-def retrained(stack: Stack) -> subprocess.CompletedProcess[str]:
-    """Run the command an operator runs, from a fresh export to the promotion."""
-    config = stack.folder / "small.toml"
-    config.write_text(CONFIG, encoding="utf-8")
-    command = ("retrain", USE_CASE, "--config", str(config), "--work", str(stack.folder / "training"))
-    where = ("--registry", stack.registry_uri, "--feedback", stack.addresses.feedback)
-    return subprocess.run(
-        [sys.executable, "-m", "training_jobs", *command, *where],
-        env={**os.environ, "FEEDBACK_DATABASE_URL": stack.database_url, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=170,
-    )
-
-
 def test_twenty_dislikes_are_learned_from(stack: Stack, market: Market) -> None:
     direction = market.direction(USE_CASE)
     with stack.clients() as clients:
         history = (event for event in market.history(np.random.default_rng(5)) if event.use_case == USE_CASE)
-        record_in_batches(clients, map(message, history))
+        record_in_batches(clients, map(event_message, history))
         for subject in direction.subject_ids[: DISLIKES - 1]:
             reject_first(clients, subject)
         before = status_of(clients)
@@ -140,7 +108,7 @@ def test_twenty_dislikes_are_learned_from(stack: Stack, market: Market) -> None:
         errors = [stored.prediction_error for stored in listed(clients)]
         assert due.mean_prediction_error == pytest.approx(sum(errors) / DISLIKES)
 
-        done = retrained(stack)
+        done = retrained(stack, CONFIG)
         assert done.returncode == 0
         assert f"{DISLIKES} negatives are marked as used by this release" in done.stdout
         assert "due before: yes (negatives" in done.stdout

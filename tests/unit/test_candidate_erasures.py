@@ -67,8 +67,8 @@ def test_nothing_of_an_erased_item_is_left_in_the_mirror() -> None:
     assert counts.decayed(9, NOW).sum() == 0.0
     with pytest.raises(NotFound):
         made.retriever.similar(SimilarAsked(use_case(), GONE))
-    listed, _ = made.retriever.trending(TrendingAsked(use_case(), page_size=500))
-    assert sorted(ids(listed)) == sorted(f"s{i}" for i in range(9) if i != 2)
+    listed = made.retriever.trending(TrendingAsked(use_case(), page_size=500))
+    assert sorted(ids(listed.candidates)) == sorted(f"s{i}" for i in range(9) if i != 2)
     for _ in range(2):
         made.mirror.poll_once()
     assert rows.count == 9

@@ -10,11 +10,11 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from candidate_svc.domain import Asked, Equals, SimilarAsked, SubjectState, TrendingAsked, Within
+from candidate_svc.domain import EXPLANATIONS, Asked, Equals, SubjectState, Within
 from candidate_svc.query import Query
 from candidate_svc.states import RememberedStates
-from matchloop.entities import Categorical, EntityId, Kind, Multi
-from matchloop.errors import NotFound
+from matchloop.entities import Categorical, Embedding, EntityId, Kind, Multi, Text
+from matchloop.features import HashingEmbedder
 from matchloop.retrieval.routing import SkipReason
 from matchloop.retrieval.scored import Hit
 from matchloop.usecase import Method, Tier
@@ -255,6 +255,29 @@ def test_explanations_name_what_dislikes_have_cut() -> None:
     assert all(not part.factors for part in by_id[EntityId("s5")].values())
 
 
+def test_a_list_comes_without_explanations_when_they_fail() -> None:
+    made = world(startups(8))
+    broken = developer("d1", embedding=Embedding((1.0, 2.0)))  # of another width: content refuses it
+    found = made.retriever.find(asked(explain=True), state(broken))
+    assert len(found.candidates) == 8
+    assert found.degraded == (EXPLANATIONS,)
+    assert [(skip.method, skip.reason) for skip in found.skipped] == [(Method.CONTENT, SkipReason.FAILED)]
+    assert made.metrics.value("matchloop_degraded_total", use_case=use_case().id, part=EXPLANATIONS) == 1
+
+
+def test_texts_of_the_request_count_in_place_of_what_was_derived_of_the_stored_ones() -> None:
+    embedder = HashingEmbedder(use_case().embedding_width)
+    made = world(
+        [startup("pay", name=Text("instant payments")), startup("farm", name=Text("vertical farming"))]
+    )
+    derived = Embedding(tuple(embedder.embed(["vertical farming"])[0].tolist()), embedder.name)
+    stored = developer("d1", name=Text("vertical farming"), embedding=derived)
+    assert ids(made.retriever.find(asked(count=1), state(stored)).candidates) == ["farm"]
+    said = MappingProxyType({"name": Text("instant payments")})
+    found = made.retriever.find(asked(count=1, subject_features=said), state(stored))
+    assert ids(found.candidates) == ["pay"]
+
+
 def test_a_dislike_counts_in_affinity_for_what_its_reason_names() -> None:
     made = world(startups(8))
 
@@ -279,25 +302,6 @@ def test_ensemble_goes_on_with_the_methods_that_answer() -> None:
     singles[Method.ALS] = singles[Method.CONTENT] = Raising()
     found = made.retriever.find(asked(count=3, methods=(Method.ENSEMBLE,)), state(GAMES))
     assert found.skipped[0].reason is SkipReason.FAILED
-
-
-def test_trending_pages_cover_the_catalogue_once() -> None:
-    made = world(startups(25), [stats("s20", weight=2.0), stats("s21", weight=3.0)])
-    seen: list[str] = []
-    more = True
-    while more:
-        page, more = made.retriever.trending(TrendingAsked(use_case(), page_size=10, offset=len(seen)))
-        seen += ids(page)
-    assert seen[:2] == ["s21", "s20"]
-    assert sorted(seen) == sorted(f"s{i}" for i in range(25))
-
-
-def test_similar_items_share_values() -> None:
-    made = world(startups(61))
-    found, _ = made.retriever.similar(SimilarAsked(use_case(), EntityId("s0"), count=2))
-    assert ids(found)[0] == "s60"
-    with pytest.raises(NotFound):
-        made.retriever.similar(SimilarAsked(use_case(), EntityId("nobody")))
 
 
 def test_states_are_remembered_for_when_the_store_is_down() -> None:

@@ -61,6 +61,7 @@ def test_the_readme_s_script_is_whole() -> None:
         "docs/data-sets.md",
         "docs/feedback.md",
         "docs/dislikes.md",
+        "docs/candidates.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

@@ -57,7 +57,7 @@ Global___SkipReason: _TypeAlias = SkipReason  # noqa: Y015
 
 @_typing.final
 class Range(_message.Message):
-    """A closed range; a side left out is open."""
+    """A closed range; a side left out is open, one has to be there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -88,7 +88,7 @@ Global___Range: _TypeAlias = Range  # noqa: Y015
 
 @_typing.final
 class ValueSet(_message.Message):
-    """A set of values, 1 to 100."""
+    """A set of values, 1 to 100, each of 1 to 256 characters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -112,7 +112,8 @@ Global___ValueSet: _TypeAlias = ValueSet  # noqa: Y015
 class FeatureFilter(_message.Message):
     """Keeps only items whose feature fits. A feature the use case does not declare, or a
     test that does not fit its type, is INVALID_ARGUMENT; an item without a value for
-    the feature does not fit.
+    the feature does not fit. A value that no item has fits none: an empty answer, no
+    error.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -123,7 +124,7 @@ class FeatureFilter(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     equals: _builtins.str
-    """Categorical: is this value. Multi: holds it."""
+    """Categorical: is this value. Multi: holds it. 1 to 256 characters."""
     @_builtins.property
     def range(self) -> Global___Range:
         """Numeric."""
@@ -182,7 +183,7 @@ class Contribution(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """A field match as `subject_field~item_field`, `reacted~item_field` for what the
-    subject reacted to, or `embedding`.
+    subject reacted to, `item_field~item_field` among similar items, or `embedding`.
     """
     amount: _builtins.float
     """Dislikes counted in; negative for what they push away."""
@@ -265,7 +266,10 @@ class Candidate(_message.Message):
 
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
-        """When asked for and the method can tell."""
+        """When asked for: how the item fits the subject by content, field by field, whatever
+        method found it; the field that added most first. For METHOD_CONTENT the amounts sum
+        to `score`. Empty when nothing about the two meets.
+        """
 
     def __init__(
         self,

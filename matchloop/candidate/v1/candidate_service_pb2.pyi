@@ -135,7 +135,7 @@ class GetCandidatesResponse(_message.Message):
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Parts that could not be used, e.g. `feedback`."""
+        """Parts that could not be used, e.g. `feedback`, `explanations`."""
 
     def __init__(
         self,
@@ -163,12 +163,17 @@ class GetSimilarItemsRequest(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
     item_id: _builtins.str
     count: _builtins.int
     """0: 20. At most 500."""
+    explain: _builtins.bool
+    """With contributions, of those found by content: what the two items share."""
     @_builtins.property
-    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.FeatureFilter]: ...
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.FeatureFilter]:
+        """All have to hold; at most 16."""
+
     def __init__(
         self,
         *,
@@ -176,10 +181,11 @@ class GetSimilarItemsRequest(_message.Message):
         item_id: _builtins.str = ...,
         count: _builtins.int = ...,
         filters: _abc.Iterable[_candidate_pb2.FeatureFilter] | None = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "filters", b"filters", "item_id", b"item_id", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "explain", b"explain", "filters", b"filters", "item_id", b"item_id", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -191,18 +197,26 @@ class GetSimilarItemsResponse(_message.Message):
 
     CANDIDATES_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     release: _builtins.str
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.Candidate]: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.Candidate]:
+        """Grouped by method, each group best first; no item twice."""
+
+    @_builtins.property
+    def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the per-item ranking features that came with each candidate."""
+
     def __init__(
         self,
         *,
         candidates: _abc.Iterable[_candidate_pb2.Candidate] | None = ...,
         release: _builtins.str = ...,
+        feature_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "feature_names", b"feature_names", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,7 +235,9 @@ class ListTrendingRequest(_message.Message):
     """0: 20. At most 500; more is served as 500."""
     page_token: _builtins.str
     @_builtins.property
-    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.FeatureFilter]: ...
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.FeatureFilter]:
+        """All have to hold; at most 16."""
+
     def __init__(
         self,
         *,
@@ -244,18 +260,26 @@ class ListTrendingResponse(_message.Message):
 
     CANDIDATES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.Candidate]: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_pb2.Candidate]:
+        """`score` is an item's share of what is counted of all items, 0 to 1."""
+
+    @_builtins.property
+    def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the per-item ranking features that came with each candidate."""
+
     def __init__(
         self,
         *,
         candidates: _abc.Iterable[_candidate_pb2.Candidate] | None = ...,
         next_page_token: _builtins.str = ...,
+        feature_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "feature_names", b"feature_names", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

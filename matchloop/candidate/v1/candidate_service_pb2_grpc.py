@@ -69,14 +69,19 @@ class CandidateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSimilarItems(self, request, context):
-        """Finds items like an item, best first.
+        """Finds items like an item, best first: by content; where that gives too few, by the
+        release's vectors of items, so that an item without features that subjects reacted
+        to has its like too. Never gives the item itself. NOT_FOUND for an item that the
+        catalogue does not hold or that is inactive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTrending(self, request, context):
-        """Lists items by time-decayed weighted counts, best first.
+        """Lists items by time-decayed weighted counts, best first; those nobody reacted to come
+        last. Pages stay a listing while counts change: no item comes twice. One that rises
+        meanwhile past what was listed already is on no later page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

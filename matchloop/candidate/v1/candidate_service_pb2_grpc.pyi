@@ -42,9 +42,16 @@ class CandidateServiceStub:
     Answers with what is left when parts are down and says so in `degraded`.
     """
     GetSimilarItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.GetSimilarItemsRequest, _candidate_service_pb2.GetSimilarItemsResponse]
-    """Finds items like an item, best first."""
+    """Finds items like an item, best first: by content; where that gives too few, by the
+    release's vectors of items, so that an item without features that subjects reacted
+    to has its like too. Never gives the item itself. NOT_FOUND for an item that the
+    catalogue does not hold or that is inactive.
+    """
     ListTrending: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.ListTrendingRequest, _candidate_service_pb2.ListTrendingResponse]
-    """Lists items by time-decayed weighted counts, best first."""
+    """Lists items by time-decayed weighted counts, best first; those nobody reacted to come
+    last. Pages stay a listing while counts change: no item comes twice. One that rises
+    meanwhile past what was listed already is on no later page.
+    """
 
 @_typing.type_check_only
 class CandidateServiceAsyncStub(CandidateServiceStub):
@@ -60,9 +67,16 @@ class CandidateServiceAsyncStub(CandidateServiceStub):
     Answers with what is left when parts are down and says so in `degraded`.
     """
     GetSimilarItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.GetSimilarItemsRequest, _candidate_service_pb2.GetSimilarItemsResponse]  # type: ignore[assignment]
-    """Finds items like an item, best first."""
+    """Finds items like an item, best first: by content; where that gives too few, by the
+    release's vectors of items, so that an item without features that subjects reacted
+    to has its like too. Never gives the item itself. NOT_FOUND for an item that the
+    catalogue does not hold or that is inactive.
+    """
     ListTrending: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.ListTrendingRequest, _candidate_service_pb2.ListTrendingResponse]  # type: ignore[assignment]
-    """Lists items by time-decayed weighted counts, best first."""
+    """Lists items by time-decayed weighted counts, best first; those nobody reacted to come
+    last. Pages stay a listing while counts change: no item comes twice. One that rises
+    meanwhile past what was listed already is on no later page.
+    """
 
 class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds what could be recommended. Served by candidate_svc. All calls read only and
@@ -87,7 +101,11 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _candidate_service_pb2.GetSimilarItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_candidate_service_pb2.GetSimilarItemsResponse, _abc.Awaitable[_candidate_service_pb2.GetSimilarItemsResponse]]:
-        """Finds items like an item, best first."""
+        """Finds items like an item, best first: by content; where that gives too few, by the
+        release's vectors of items, so that an item without features that subjects reacted
+        to has its like too. Never gives the item itself. NOT_FOUND for an item that the
+        catalogue does not hold or that is inactive.
+        """
 
     @_abc_1.abstractmethod
     def ListTrending(
@@ -95,6 +113,9 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _candidate_service_pb2.ListTrendingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_candidate_service_pb2.ListTrendingResponse, _abc.Awaitable[_candidate_service_pb2.ListTrendingResponse]]:
-        """Lists items by time-decayed weighted counts, best first."""
+        """Lists items by time-decayed weighted counts, best first; those nobody reacted to come
+        last. Pages stay a listing while counts change: no item comes twice. One that rises
+        meanwhile past what was listed already is on no later page.
+        """
 
 def add_CandidateServiceServicer_to_server(servicer: CandidateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
