@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -59,6 +60,13 @@ FeedbackAddress = Annotated[
     ),
 ]
 
+Resume = Annotated[
+    bool,
+    typer.Option(
+        help="Go on from the checkpoint of a training with this data and these settings, if killed."
+    ),
+]
+
 EXPORT = f"{shlex.quote(sys.executable)} -m feedback_svc.export --out"
 WORK = Path("var/training")
 REGISTRY = "sqlite:///var/mlflow.db"
@@ -94,9 +102,10 @@ def train(
     config: Preset = "default",
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
+    resume: Resume = True,
 ) -> None:
     """Train every part and write the release's folder."""
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
+    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command, resume=resume)
     manifest = steps.train()
     console.print(f"release {manifest.release}: {', '.join(manifest.parts)} in {steps.release_folder}")
 
@@ -163,10 +172,11 @@ def retrain(
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
     feedback: FeedbackAddress = None,
+    resume: Resume = True,
 ) -> None:
     """Do all of it: data sets, training, evaluation, registration, gates, promotion."""
     _say_due("before", feedback, use_case)
-    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command)
+    steps = _steps(use_case, snapshot, work, registry, config, use_cases, export_command, resume=resume)
 
     def mark_used(release: str, watermark: int) -> int:
         return mark_negatives_used(str(feedback), use_case, release, watermark)
@@ -213,6 +223,8 @@ def _steps(
     config: str,
     use_cases: Path | None,
     export_command: str,
+    *,
+    resume: bool = True,
 ) -> Retraining:
     declared: UseCase = load_use_cases(*([use_cases] if use_cases else []))[use_case]
     mlflow = MlflowRegistry(registry)
@@ -224,6 +236,7 @@ def _steps(
         work=work,
         tracker=MlflowTracker(mlflow),
         console=console,
+        resume=resume,
     )
 
 
@@ -237,10 +250,27 @@ def _exported(command: str, folder: Path) -> Path:
     return folder
 
 
-def main() -> None:
-    """Run the commands; what matchloop raises on purpose is a message and exit code 2, not a traceback."""
-    try:
+def _run() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         app()
+        return
+    from training_jobs.recipes.processes import joined
+    from training_jobs.recipes.two_tower import follow_leader
+
+    with joined() as group:
+        if group.leads:
+            app()
+        else:
+            follow_leader()
+
+
+def main() -> None:
+    """Run the commands; what matchloop raises on purpose is a message and exit code 2, not a traceback.
+
+    Under torchrun the first process runs the command and the others train with it.
+    """
+    try:
+        _run()
     except MatchloopError as error:
         Console(stderr=True).print(f"[red]{error.reason}[/]: {error.message}")
         sys.exit(2)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matchloop.retrieval.als import AlsModel
     from training_jobs.config import TrainingConfig
     from training_jobs.material import Material
+    from training_jobs.recipes.checkpoint import Checkpoints
 
 
 @dataclass(slots=True)
@@ -127,6 +128,7 @@ def fit(
     data: DataSets | None = None,
     watch: Stopwatch | None = None,
     console: Console | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train all parts; a part with too little data is left out, and said so.
 
@@ -139,6 +141,8 @@ def fit(
     ----------
     calibration
         Of the release that served the lists; see `recipes.ranker.recalibrated`.
+    checkpoints
+        Where recipes that take long keep their state, and go on from when they were killed.
 
     Raises
     ------
@@ -149,7 +153,7 @@ def fit(
     with watch.step("datasets"):
         data = data or build_datasets(material, config)
     rng = np.random.default_rng(config.seed)
-    run = _Run(material, config, data, watch, console)
+    run = _Run(material, config, data, watch, console, checkpoints)
     run.attempt("als", run.als)
     run.attempt("two_tower", run.two_tower)
     with watch.step("popular"):
@@ -174,7 +178,9 @@ class _Run:
         data: DataSets,
         watch: Stopwatch,
         console: Console | None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self.checkpoints = checkpoints
         self.material, self.config, self.data = material, config, data
         self.watch, self.console = watch, console
         self.truth = material.truth(at_most=config.evaluate.subjects, seed=config.seed)
@@ -248,6 +254,9 @@ class _Run:
             seed=config.seed,
             judge=judge if len(few) else None,
             console=self.console,
+            checkpoints=self.checkpoints,
+            subject_ids=self.material.subject_ids,
+            item_ids=self.material.item_ids,
         )
         self.curves |= found.curves
         self.metrics["two_tower_best_epoch"] = float(found.best_epoch)

@@ -82,6 +82,9 @@ class Retraining:
         Where releases and runs go.
     work
         Folder for data sets, releases and reports, kept between runs.
+    resume
+        Whether training goes on from the checkpoints of a run that was killed; they lie in the work folder
+        until the release is made.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Retraining:
         tracker: Tracker | None = None,
         clock: Clock = utc_now,
         console: Console | None = None,
+        resume: bool = True,
     ) -> None:
         self.use_case, self.registry, self.config = use_case, registry, config
         self.snapshot = read_snapshot(snapshot)
@@ -106,6 +110,7 @@ class Retraining:
         self.release = f"{use_case.id}-{key}"
         self.folder = work / use_case.id / key
         self.release_folder = self.folder / "release" / self.release
+        self.resume = resume
         self._releases = work / use_case.id / "fetched"
         self._material: Material | None = None
         self._data: DataSets | None = None
@@ -141,7 +146,10 @@ class Retraining:
         """
         if self._is_assembled():
             return Manifest.read(self.release_folder)
+        from training_jobs.recipes.checkpoint import Checkpoints
+
         served = self._served_calibration()
+        checkpoints = Checkpoints(self.folder / "checkpoints", resume=self.resume)
         found = fit(
             self.material,
             self.config,
@@ -149,12 +157,13 @@ class Retraining:
             data=self.datasets(),
             watch=self.watch,
             console=self.console,
+            checkpoints=checkpoints,
         )
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
             self._write("skipped.json", found.skipped)
             np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed)
-            return assemble(
+            manifest = assemble(
                 self.release_folder,
                 self.release,
                 self.material,
@@ -163,6 +172,8 @@ class Retraining:
                 created=self.clock(),
                 seed=self.config.seed,
             )
+            checkpoints.clear()
+            return manifest
 
     def evaluate(self) -> list[Gate]:
         """Ask the gates, once for each champion it is compared with; ``gates.json`` keeps the answers."""
