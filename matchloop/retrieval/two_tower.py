@@ -36,7 +36,8 @@ class TwoTowerModel:
     followed, if `uses_history`, by `history_vectors` over what the subject reacted to. With `id_tables` both
     inputs end with a vector looked up by id, which the networks add to their output: the item's; the
     subject's, plus, if `uses_history`, the weighted mean of the reacted items' in a table of its own. An id
-    never seen in training finds a vector that such ids share. Each network has one float32 input (n, input width) and one output (n, width), n free; rows are L2-normalised here.
+    never seen in training finds a vector that such ids share. Each network has one float32 input (n, input
+    width) and one output (n, width), n free; rows are L2-normalised here.
 
     Parameters
     ----------
@@ -56,7 +57,8 @@ class TwoTowerModel:
     Raises
     ------
     ReleaseRefused
-        If a network cannot be read, a table is missing, or its widths do not fit the encoders, the vectors or the other network.
+        If a network cannot be read, a table is missing, or widths do not fit the encoders, the vectors or
+        each other.
     """
 
     def __init__(
