@@ -70,8 +70,9 @@ def test_every_switch_beats_popularity_and_chance(
             "random": random_top(truth, 3, np.random.default_rng(0)),
         }.items()
     }
-    assert quality["two_tower"] > 0.9
-    assert quality["two_tower"] > max(quality["popular"], quality["random"]) or quality["popular"] == 1.0
+    assert quality["two_tower"] > 0.8  # ids learn that the diagonal was never reacted to
+    assert quality["two_tower"] > quality["popular"]
+    assert quality["two_tower"] > quality["random"]
 
 
 def test_a_model_with_ids_is_saved_and_answers_those_it_never_saw(board: Material, tmp_path: Path) -> None:
@@ -130,26 +131,32 @@ def test_an_unknown_id_has_a_place_that_unknown_ids_share() -> None:
 
 @pytest.mark.parametrize("correction", [1.0, 0.0])
 def test_the_correction_brings_popularity_back_that_the_batch_takes_away(correction: float) -> None:
-    """Subjects are alike, so the best score is an item's popularity; uncorrected, all items score alike."""
-    pairs = skewed()
+    """Subjects are alike: the best score is log p(item) corrected, and log p(item) / q(item) without.
+
+    Half of q is p and half even, so that uncorrected scores rise about half as steeply with log p.
+    """
+    pairs = skewed(each=2)
     config = SMALL.model_copy(
         update={
             "loss": Loss.SAMPLED_SOFTMAX,
             "popularity_correction": correction,
             "history": False,
-            "epochs": 25,
+            "epochs": 30,
             "temperature": 0.2,
             "dropout": (0.0,),
             "batch": 64,
+            "learning_rate": 0.02,
         }
     )
     rows = np.ones((pairs.subjects, 1), np.float32), np.eye(pairs.items, dtype=np.float32)
     found = train_two_tower(pairs, *rows, config, random_negatives=0, seed=1)
     scores = (found.subject_vectors[:1] @ found.item_vectors.T)[0] / config.temperature
-    counts = np.bincount(pairs.item, minlength=pairs.items)
-    slope = np.polyfit(np.log(counts), scores, 1)[0]
+    p = np.bincount(pairs.item, minlength=pairs.items) / len(pairs)
+    uncorrected = np.log(p) - np.log(0.5 * p + 0.5 / pairs.items)
+    expected = np.polyfit(np.log(p), np.log(p) if correction else uncorrected, 1)[0]
 
-    assert slope > 0.6 if correction else abs(slope) < 0.4
+    assert np.polyfit(np.log(p), scores, 1)[0] == pytest.approx(expected, abs=0.3)
+    assert expected == pytest.approx(1.0 if correction else 0.5, abs=0.1)
 
 
 def test_the_chance_of_a_column_is_what_the_sampler_draws() -> None:
