@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -73,16 +75,13 @@ def train_here(
     """Train on `two_tastes` with checkpoints in `folder`; kill this process after epoch `stop_after`."""
     pairs = pairs or two_tastes()
     features = np.random.default_rng(5).normal(size=(pairs.subjects + pairs.items, 6)).astype(np.float32)
-    config = SMALL.model_copy(update={"loss": loss, "ids": ids})
+    config = SMALL.model_copy(update={"loss": loss, "ids": ids, "batch": 120, "epochs": 5})
     seen = 0
 
     def judge(subjects: NDArray[np.float32], items: NDArray[np.float32]) -> float:
         nonlocal seen
         seen += 1
         if stop_after and seen > stop_after:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGKILL)
         scores = subjects @ items.T
         return float(scores[np.arange(len(scores)), np.arange(len(scores)) % 2].mean())
@@ -101,8 +100,6 @@ def train_here(
 
 def main(folder: str, loss: str, stop_after: str) -> None:
     """Train once; under torchrun together. The leader writes the networks and vectors."""
-    import os
-
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         found = train_here(Path(folder), Loss(loss), stop_after=int(stop_after))
     else:
