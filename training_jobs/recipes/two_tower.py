@@ -182,8 +182,7 @@ def train(
                 total += float(loss.detach())
             quality = group.share(lambda: _quality(judge, towers, inputs, run.epoch))
             run.note(group.sum(total) / sampler.steps, quality)
-            if checkpoint is not None:
-                group.share(lambda: checkpoint.save(run.state()))
+            group.share(lambda: checkpoint.save(run.state()) if checkpoint is not None else None)
             bar.advance(run.told)
     towers.load_state_dict(run.best)
     return _result(towers, inputs, run)
