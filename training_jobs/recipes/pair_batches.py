@@ -139,7 +139,19 @@ class Sampler:
             part = [tensor[whole][self._part] for tensor in tensors]
             if len(weight[whole]) >= self._size:
                 total = float(weight[whole].sum())
-                yield Batch(*part[:6], total, part[1], *[_NOTHING] * 3, *part[6:])
+                subjects, items, labels, event_weights, kept, weights, *places = part
+                yield Batch(
+                    subjects,
+                    items,
+                    labels,
+                    event_weights,
+                    kept,
+                    weights,
+                    total,
+                    items,
+                    subject_place=places[0] if places else _NOTHING,
+                    column_place=places[1] if places else _NOTHING,
+                )
 
     def _softmax_batches(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> Iterator[Batch]:
         pairs = self._pairs
@@ -151,7 +163,6 @@ class Sampler:
             kept = self._history_kept(len(rows), rng)
             places = self._places(subject, column, rng)
             own = np.arange(len(rows))[self._part]
-            placed = (places[0][own], places[1]) if places else ()
             if len(rows) < self._size:
                 continue
             mine = rows[own]
@@ -167,7 +178,8 @@ class Sampler:
                 torch.from_numpy(own),
                 torch.from_numpy(self._log_q[column]),
                 torch.from_numpy(self._known.of(subject[own], column, own)),
-                *(torch.from_numpy(place) for place in placed),
+                subject_place=torch.from_numpy(places[0][own]) if places else _NOTHING,
+                column_place=torch.from_numpy(places[1]) if places else _NOTHING,
             )
 
     def _history_kept(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -200,7 +200,7 @@ class _Run:
     """
 
     def __init__(self, towers: Towers, optimiser: Optimizer, schedule: LambdaLR) -> None:
-        self._parts = {"towers": towers, "optimiser": optimiser, "schedule": schedule}
+        self._parts: dict[str, Any] = {"towers": towers, "optimiser": optimiser, "schedule": schedule}
         self._towers = towers
         self.epoch = 0
         self.best_epoch = 0
