@@ -78,8 +78,13 @@ def test_every_switch_beats_popularity_and_chance(
 def test_a_model_with_ids_is_saved_and_answers_those_it_never_saw(board: Material, tmp_path: Path) -> None:
     built = trained(board, ids=True, id_buckets=4)
     built.save(tmp_path / "two_tower")
-    encoders = {"subject_encoder": built.subject_encoder, "item_encoder": built.item_encoder}
-    again = TwoTowerModel.load(tmp_path / "two_tower", **encoders)
+
+    def load() -> TwoTowerModel:
+        return TwoTowerModel.load(
+            tmp_path / "two_tower", subject_encoder=built.subject_encoder, item_encoder=built.item_encoder
+        )
+
+    again = load()
     history = [[(board.items[0], 2.0), (board.items[2], 1.0)]] * SIZE
     expected = built.embed_subjects(board.subjects, history)
 
@@ -99,12 +104,12 @@ def test_a_model_with_ids_is_saved_and_answers_those_it_never_saw(board: Materia
 
     (tmp_path / "two_tower" / "item_ids_vectors.npy").unlink()
     with pytest.raises(ReleaseRefused, match="item_ids_vectors"):
-        TwoTowerModel.load(tmp_path / "two_tower", **encoders)
+        load()
 
 
 def test_ids_tell_apart_what_features_do_not() -> None:
     pairs = two_tastes()
-    nothing = [np.ones((count, 2), np.float32) for count in (pairs.subjects, pairs.items)]
+    nothing = np.ones((pairs.subjects, 2), np.float32), np.ones((pairs.items, 2), np.float32)
     quality = {}
     for ids in (False, True):
         config = SMALL.model_copy(
