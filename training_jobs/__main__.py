@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import subprocess
 import sys
@@ -67,6 +68,13 @@ FeedbackAddress = Annotated[
     ),
 ]
 
+Resume = Annotated[
+    bool,
+    typer.Option(
+        help="Go on from the checkpoint of a training with this data and these settings, if killed."
+    ),
+]
+
 EXPORT = f"{shlex.quote(sys.executable)} -m feedback_svc.export --out"
 
 
@@ -94,6 +102,7 @@ def _steps(
     config: Preset = "default",
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
+    resume: Resume = True,
 ) -> Retraining:
     declared: UseCase = load_use_cases(*([use_cases] if use_cases else []))[use_case]
     mlflow = MlflowRegistry(registry)
@@ -105,6 +114,7 @@ def _steps(
         work=work,
         tracker=MlflowTracker(mlflow),
         console=console,
+        resume=resume,
     )
 
 
@@ -225,10 +235,27 @@ def _exported(command: str, folder: Path) -> Path:
     return folder
 
 
-def main() -> None:
-    """Run the commands; what matchloop raises on purpose is a message and exit code 2, not a traceback."""
-    try:
+def _run() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         app()
+        return
+    from training_jobs.recipes.processes import joined
+    from training_jobs.recipes.two_tower import follow_leader
+
+    with joined() as group:
+        if group.leads:
+            app()
+        else:
+            follow_leader()
+
+
+def main() -> None:
+    """Run the commands; what matchloop raises on purpose is a message and exit code 2, not a traceback.
+
+    Under torchrun the first process runs the command and the others train with it.
+    """
+    try:
+        _run()
     except MatchloopError as error:
         Console(stderr=True).print(f"[red]{error.reason}[/]: {error.message}")
         sys.exit(2)

@@ -129,4 +129,5 @@ def two_tower_model(material: Material, trained: TwoTowerResult) -> TwoTowerMode
         item_ids=[material.items[row].key.id for row in active],
         item_vectors=trained.item_vectors[active],
         uses_history=trained.uses_history,
+        id_tables=trained.id_tables,
     )

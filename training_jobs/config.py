@@ -130,7 +130,26 @@ class AlsConfig(_Part):
 
 
 class TwoTowerConfig(_Part):
-    """The two networks and how they are trained."""
+    """The two networks and how they are trained.
+
+    Parameters
+    ----------
+    temperature
+        Of the softmax; the inverse is the scale BCE's logits begin with.
+    history, history_dropout
+        Whether the subject's input holds what it reacted to, and how often training leaves that out.
+    ids, id_dropout
+        Whether ids have learnt vectors that are added to the towers' output (and, with `history`, those of
+        the items reacted to), and how often training takes an id for one never seen.
+    id_rows, id_least, id_buckets
+        At most so many ids of a kind have a vector of their own, each with at least so many positives; all
+        others share so many.
+    popularity_correction
+        Softmax: the share of log q, an item's chance to be in the batch, taken off its logit. 1: the model
+        learns what a subject turns to, popularity in it; 0: what it turns to more than others do.
+    examples_per_epoch
+        At most so many positives make an epoch, drawn anew for each.
+    """
 
     hidden: tuple[Positive, ...] = (512, 256)
     width: Positive = 128
@@ -139,6 +158,12 @@ class TwoTowerConfig(_Part):
     loss: Loss = Loss.BCE
     history: bool = True
     history_dropout: Share = 0.2
+    ids: bool = False
+    id_dropout: Share = 0.2
+    id_rows: Positive = 20_000
+    id_least: Positive = 3
+    id_buckets: Positive = 256
+    popularity_correction: Share = 1.0
     learning_rate: Rate = 0.001
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     batch: Positive = 256

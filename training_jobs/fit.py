@@ -33,8 +33,6 @@ from training_jobs.scoring import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
     from rich.console import Console
 
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from matchloop.retrieval.popular import PopularModel
     from training_jobs.config import TrainingConfig
     from training_jobs.material import Material
+    from training_jobs.recipes.checkpoint import Checkpoints
 
 
 @dataclass(slots=True)
@@ -96,7 +95,7 @@ def fit(
     data: DataSets | None = None,
     watch: Stopwatch | None = None,
     console: Console | None = None,
-    checkpoints: Path | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train all parts; a part with too little data is left out, and said so.
 
@@ -110,7 +109,7 @@ def fit(
     calibration
         Of the release that served the lists; see `recipes.ranker.recalibrated`.
     checkpoints
-        Folder from which a killed training goes on; None keeps nothing.
+        Where recipes that take long keep their state, and go on from when they were killed.
 
     Raises
     ------
@@ -146,8 +145,9 @@ class _Run:
         data: DataSets,
         watch: Stopwatch,
         console: Console | None,
-        checkpoints: Path | None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self.checkpoints = checkpoints
         self.material, self.config, self.data = material, config, data
         self.checkpoints = checkpoints
         self.watch, self.console = watch, console
@@ -182,7 +182,9 @@ class _Run:
 
         config, seed = self.config.als, self.config.seed
         judge = als_judge(self.material, self.config, self.judged)
-        folders = [self.checkpoints / name if self.checkpoints else None for name in ("als", "als_all")]
+        folders = [
+            self.checkpoints.folder / name if self.checkpoints else None for name in ("als", "als_all")
+        ]
         found = train_als(
             self.data.als, config, seed=seed, judge=judge, checkpoints=folders[0], console=self.console
         )
@@ -216,6 +218,9 @@ class _Run:
             seed=config.seed,
             judge=tower_judge(self.material, config) if len(self.truth) else None,
             console=self.console,
+            checkpoints=self.checkpoints,
+            subject_ids=self.material.subject_ids,
+            item_ids=self.material.item_ids,
         )
         self.curves |= found.curves
         self.metrics["two_tower_best_epoch"] = float(found.best_epoch)

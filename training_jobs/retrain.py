@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -88,6 +87,9 @@ class Retraining:
         Where releases and runs go.
     work
         Folder for data sets, releases and reports, kept between runs.
+    resume
+        Whether training goes on from the checkpoints of a run that was killed; they lie in the work folder
+        until the release is made.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Retraining:
         tracker: Tracker | None = None,
         clock: Clock = utc_now,
         console: Console | None = None,
+        resume: bool = True,
     ) -> None:
         self.use_case, self.registry, self.config = use_case, registry, config
         self.snapshot = read_snapshot(snapshot)
@@ -112,6 +115,7 @@ class Retraining:
         self.release = f"{use_case.id}-{key}"
         self.folder = work / use_case.id / key
         self.release_folder = self.folder / "release" / self.release
+        self.resume = resume
         self._releases = work / use_case.id / "fetched"
         self._material: Material | None = None
         self._data: DataSets | None = None
@@ -154,7 +158,10 @@ class Retraining:
         """
         if self._is_assembled():
             return Manifest.read(self.release_folder)
+        from training_jobs.recipes.checkpoint import Checkpoints
+
         served = self._served_calibration()
+        checkpoints = Checkpoints(self.folder / "checkpoints", resume=self.resume)
         found = fit(
             self.material,
             self.config,
@@ -162,7 +169,7 @@ class Retraining:
             data=self.datasets(),
             watch=self.watch,
             console=self.console,
-            checkpoints=self.folder / "checkpoints",
+            checkpoints=checkpoints,
         )
         with self.watch.step("assemble"):
             self._write("curves.json", found.curves)
@@ -178,8 +185,8 @@ class Retraining:
                 created=self.clock(),
                 seed=self.config.seed,
             )
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        return manifest
+            checkpoints.clear()
+            return manifest
 
     def skipped(self) -> Mapping[str, str]:
         """Return why, by part that the trained release does not have."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.retrieval.segments import segment_values
-from matchloop.retrieval.two_tower import history_vectors
+from matchloop.retrieval.tower import PastItems
 from matchloop.usecase import Method, Tier
 from training_jobs.evaluate.ranking import BLOCK, Truth, top_by_vectors
 
@@ -149,21 +149,21 @@ def two_tower_top(
         subjects = model.subject_encoder.encode([material.subjects[row] for row in truth.subjects.tolist()])
     else:
         items, subjects = encoded.items, encoded.subjects[truth.subjects]
-    if model.uses_history:
-        subjects = np.hstack([subjects, served_history(items, known, truth.subjects)])
-    towers = model._subject, model._item  # rows are encoded already, so the public methods don't fit
-    return top_by_vectors(towers[0].run(subjects), towers[1].run(items), truth, k)
+    ids = [material.subject_ids[row] for row in truth.subjects.tolist()]
+    past = served_past(items, material.item_ids, known, truth.subjects)
+    vectors = model.subject_vectors(subjects, ids, past)
+    return top_by_vectors(vectors, model.item_vectors(items, material.item_ids), truth, k)
 
 
-def served_history(
-    item_rows: NDArray[np.float32], known: Known, subjects: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return each subject's history input from its latest positive events, as serving makes it."""
+def served_past(
+    item_rows: NDArray[np.float32], item_ids: Sequence[str], known: Known, subjects: NDArray[np.int64]
+) -> PastItems:
+    """Return each subject's latest positive events, as serving gives them to the model."""
     latest = [tuple(column[-HISTORY:] for column in known.positive(row)) for row in subjects.tolist()]
     items = np.concatenate([items for items, _ in latest]) if latest else np.zeros(0, np.int64)
     weights = np.concatenate([weights for _, weights in latest]) if latest else np.zeros(0)
     line = np.repeat(np.arange(len(latest)), [len(items) for items, _ in latest])
-    return history_vectors(item_rows[items], line, weights, len(latest))
+    return PastItems(item_rows[items], [item_ids[row] for row in items.tolist()], line, weights)
 
 
 def popular_top(

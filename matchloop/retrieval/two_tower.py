@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
 from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.features.examples import entities_from_json, example_entities, features_to_json
 from matchloop.release.golden import GoldenCase
 from matchloop.retrieval.encoded import EncodedItems
+from matchloop.retrieval.id_table import IdTable
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
 from matchloop.retrieval.scored import Hit
+from matchloop.retrieval.tower import PastItems, Tower, history_vectors
 from matchloop.retrieval.vector_index import VectorIndex
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from matchloop.entities import Entity, EntityId
     from matchloop.features import EntityEncoder
 
-_BATCH = 4096
+SUBJECT_IDS, ITEM_IDS, HISTORY_IDS = "subject_ids", "item_ids", "history_ids"
+"""Names of the tables of id vectors."""
 
 GRAPH_FILE = "items.faiss"
 
@@ -33,8 +35,11 @@ class TwoTowerModel:
     """Embeds subjects and items from their features and finds the items nearest to a subject.
 
     Input of the item tower: `item_encoder.encode`. Input of the subject tower: `subject_encoder.encode`,
-    followed, if `uses_history`, by `history_vectors` over what the subject reacted to. Each network has one
-    float32 input (n, input width) and one output (n, width), n free; rows are L2-normalised here.
+    followed, if `uses_history`, by `history_vectors` over what the subject reacted to. With `id_tables` both
+    inputs end with a vector looked up by id, which the networks add to their output: the item's; the
+    subject's, plus, if `uses_history`, the weighted mean of the reacted items' in a table of its own. An id
+    never seen in training finds a vector that such ids share. Each network has one float32 input (n, input
+    width) and one output (n, width), n free; rows are L2-normalised here.
 
     Parameters
     ----------
@@ -48,13 +53,16 @@ class TwoTowerModel:
         In place of `item_ids` and `item_vectors`: the index that holds them.
     uses_history
         Whether the subject's input ends with its history.
+    id_tables
+        `SUBJECT_IDS`, `ITEM_IDS` and, if `uses_history`, `HISTORY_IDS`; empty: ids are not used.
     threads
         Intra-op threads of onnxruntime, 1 or more.
 
     Raises
     ------
     ReleaseRefused
-        If a network cannot be read or its widths do not fit the encoders, the vectors or the other network.
+        If a network cannot be read, a table is missing, or widths do not fit the encoders, the vectors or
+        each other.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class TwoTowerModel:
         item_vectors: NDArray[np.float32] | None = None,
         index: VectorIndex | None = None,
         uses_history: bool = False,
+        id_tables: Mapping[str, IdTable] | None = None,
         threads: int = 1,
     ) -> None:
         self.subject_encoder = subject_encoder
@@ -75,9 +84,16 @@ class TwoTowerModel:
         self.uses_history = uses_history
         self._encoded = EncodedItems(item_encoder)
         self._networks = {"subject": subject_network, "item": item_network}
+        self._ids = dict(id_tables or {})
+        needed = _tables(uses_history=uses_history) if self._ids else ()
+        if set(needed) != set(self._ids):
+            raise ReleaseRefused(f"id tables are {sorted(self._ids)}, needed are {sorted(needed)}")
         subject_width = subject_encoder.width + (item_encoder.width if uses_history else 0)
-        self._subject = _Tower("subject", subject_network, subject_width, threads)
-        self._item = _Tower("item", item_network, item_encoder.width, threads)
+        added = {table.width for table in self._ids.values()} or {0}
+        self._subject = Tower("subject", subject_network, subject_width + max(added), threads)
+        self._item = Tower("item", item_network, item_encoder.width + max(added), threads)
+        if self._ids and added != {self._item.width}:
+            raise ReleaseRefused(f"id vectors are {sorted(added)} wide, the item tower's {self._item.width}")
         if self._subject.width != self._item.width:
             raise ReleaseRefused(f"subject tower gives {self._subject.width}, item tower {self._item.width}")
         if index is not None and index.width != self.width:
@@ -94,7 +110,7 @@ class TwoTowerModel:
 
     def embed_items(self, items: Sequence[Entity]) -> NDArray[np.float32]:
         """Return unit vectors, shape (len(items), width), in the order given."""
-        return self._item.run(self.item_encoder.encode(items))
+        return self.item_vectors(self.item_encoder.encode(items), [item.key.id for item in items])
 
     def embed_subjects(
         self,
@@ -120,18 +136,37 @@ class TwoTowerModel:
         if history is not None and len(history) != len(subjects):
             raise InvalidInput(f"{len(subjects)} subjects, {len(history)} histories")
         rows = self.subject_encoder.encode(subjects)
-        if self.uses_history:
-            rows = np.hstack([rows, self._history(history or [()] * len(subjects))])
-        return self._subject.run(rows)
-
-    def _history(self, history: Sequence[Sequence[tuple[Entity, float]]]) -> NDArray[np.float32]:
-        flat = [(at, item, weight) for at, events in enumerate(history) for item, weight in events]
-        return history_vectors(
+        ids = [subject.key.id for subject in subjects]
+        flat = [(at, *event) for at, events in enumerate(history or ()) for event in events]
+        if not self.uses_history:
+            flat = []
+        past = PastItems(
             self._encoded.rows([item for _, item, _ in flat]),
+            [item.key.id for _, item, _ in flat],
             np.asarray([at for at, _, _ in flat], dtype=np.int64),
             np.asarray([weight for _, _, weight in flat], dtype=np.float64),
-            len(history),
         )
+        return self.subject_vectors(rows, ids, past)
+
+    def item_vectors(self, rows: NDArray[np.float32], ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return `embed_items` of items that are encoded already, shape (len(rows), width)."""
+        return self._item.run(np.hstack([rows, self._ids[ITEM_IDS].rows(ids)]) if self._ids else rows)
+
+    def subject_vectors(
+        self, rows: NDArray[np.float32], ids: Sequence[str], past: PastItems
+    ) -> NDArray[np.float32]:
+        """Return `embed_subjects` of subjects that are encoded already, shape (len(rows), width)."""
+        count = len(rows)
+        parts = [rows]
+        if self.uses_history:
+            parts.append(history_vectors(past.rows, past.subject, past.weight, count))
+        if self._ids:
+            added = self._ids[SUBJECT_IDS].rows(ids)
+            if self.uses_history:
+                vectors = self._ids[HISTORY_IDS].rows(past.ids)
+                added = added + history_vectors(vectors, past.subject, past.weight, count)
+            parts.append(added)
+        return self._subject.run(np.hstack(parts))
 
     def upsert_items(self, items: Sequence[Entity]) -> None:
         """Embed new or changed items so that they can be found at once."""
@@ -192,7 +227,12 @@ class TwoTowerModel:
         The encoders have files of their own. A catalogue that is searched by a graph is written as that
         graph, so that a service need not build it.
         """
-        settings = {"width": self.width, "uses_history": self.uses_history, "graph": self.index.has_graph}
+        settings = {
+            "width": self.width,
+            "uses_history": self.uses_history,
+            "uses_ids": bool(self._ids),
+            "graph": self.index.has_graph,
+        }
         folder.mkdir(parents=True, exist_ok=True)
         if self.index.has_graph:
             ids = self.index.save(folder / GRAPH_FILE)
@@ -203,6 +243,8 @@ class TwoTowerModel:
         write_json(folder, "item_ids", ids)
         for name, network in self._networks.items():
             (folder / f"{name}.onnx").write_bytes(network)
+        for name, table in self._ids.items():
+            table.save(folder, name)
 
     @classmethod
     def load(
@@ -231,6 +273,8 @@ class TwoTowerModel:
             networks = [(folder / f"{name}.onnx").read_bytes() for name in ("subject", "item")]
         except OSError as error:
             raise ReleaseRefused(f"{folder.name}: a network cannot be read: {error}") from error
+        uses_history = bool(settings.get("uses_history", False))
+        named = _tables(uses_history=uses_history) if settings.get("uses_ids") else ()
         return cls(
             *networks,
             subject_encoder=subject_encoder,
@@ -238,80 +282,11 @@ class TwoTowerModel:
             item_ids=ids,
             item_vectors=vectors,
             index=index,
-            uses_history=bool(settings.get("uses_history", False)),
+            uses_history=uses_history,
+            id_tables={name: IdTable.load(folder, name) for name in named},
             threads=threads,
         )
 
 
-class _Tower:
-    """One ONNX network, checked against the width of its input."""
-
-    def __init__(self, name: str, network: bytes, input_width: int, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's faults have no common base of their own
-            raise ReleaseRefused(f"{name} tower cannot be read: {error}") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 2 or len(outputs[0].shape) != 2:
-            raise ReleaseRefused(f"{name} tower must have one input and one output of two dimensions")
-        if inputs[0].shape[1] != input_width:
-            raise ReleaseRefused(
-                f"{name} tower takes {inputs[0].shape[1]} columns, {input_width} are encoded"
-            )
-        self.name = name
-        self.width = int(outputs[0].shape[1])
-        self._input = inputs[0].name
-
-    def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return unit rows, shape (n, width)."""
-        out = np.zeros((len(rows), self.width), dtype=np.float32)
-        for start in range(0, len(rows), _BATCH):
-            feed: dict[str, Any] = {self._input: np.ascontiguousarray(rows[start : start + _BATCH])}
-            out[start : start + _BATCH] = self._session.run(None, feed)[0]
-        if not np.isfinite(out).all():
-            raise ReleaseRefused(f"{self.name} tower gave a number that is not finite")
-        norms = np.sqrt((out * out).sum(axis=1, keepdims=True))  # (n, 1)
-        unit_rows: NDArray[np.float32] = (out / np.where(norms > 0.0, norms, 1.0)).astype(np.float32)
-        return unit_rows
-
-
-def history_vectors(
-    items: NDArray[np.float32], subject: NDArray[np.int64], weights: NDArray[np.floating], subjects: int
-) -> NDArray[np.float32]:
-    """Return each subject's mean encoded item, weighted by event weight.
-
-    Parameters
-    ----------
-    items
-        Encoded items, one row per event, shape (n, item width).
-    subject
-        Row of the event's subject, 0 to `subjects` − 1, shape (n,).
-    weights
-        Event weights, finite, shape (n,); those of 0 and less are left out.
-    subjects
-        How many subjects.
-
-    Returns
-    -------
-    ndarray of float32, shape (subjects, item width)
-        Zero for a subject with no positive event.
-    """
-    if not (len(items) == len(subject) == len(weights)):
-        raise InvalidInput(f"{len(items)} items, {len(subject)} subjects, {len(weights)} weights")
-    if not np.isfinite(weights).all():
-        raise InvalidInput("a weight is not finite")
-    positive = np.clip(weights, 0.0, None)
-    total = np.bincount(subject, positive, minlength=subjects)  # (subjects,)
-    share = (positive / np.where(total > 0.0, total, 1.0)[subject]).astype(np.float32)
-    out = np.zeros((subjects, items.shape[1]), dtype=np.float32)
-    if len(subject):
-        order = np.argsort(subject, kind="stable")
-        grouped, weighted = subject[order], items[order]
-        weighted *= share[order, None]
-        starts = np.flatnonzero(np.diff(grouped, prepend=-1))
-        out[grouped[starts]] = np.add.reduceat(weighted, starts, axis=0)
-    return out
+def _tables(*, uses_history: bool) -> tuple[str, ...]:
+    return (SUBJECT_IDS, ITEM_IDS, *((HISTORY_IDS,) if uses_history else ()))

@@ -40,6 +40,9 @@ class Rows:
     def row(self, item: EntityId) -> int | None:
         return self._row.get(item)
 
+    def id(self, row: int) -> EntityId:
+        return self._items[row].key.id
+
 
 @pytest.fixture
 def material(tmp_path: Path) -> Material:

@@ -36,7 +36,8 @@ from training_jobs.recipes.ranker import (
     recalibrated,
     train_ranker,
 )
-from training_jobs.recipes.two_tower import Tower, train_two_tower
+from training_jobs.recipes.towers import Tower
+from training_jobs.recipes.two_tower import train_two_tower
 from training_jobs.scoring import Known, als_top, two_tower_top
 
 SIZE = 12

@@ -29,7 +29,8 @@ from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.features.examples import entities_from_json
 from matchloop.release import GoldenCase
 from matchloop.retrieval.encoded import EncodedItems
-from matchloop.retrieval.two_tower import TwoTowerModel, history_vectors
+from matchloop.retrieval.tower import history_vectors
+from matchloop.retrieval.two_tower import TwoTowerModel
 from matchloop.testing.worlds import checkerboard
 from matchloop.usecase import FeatureType
 

@@ -19,7 +19,12 @@ IR_VERSION = 8
 
 
 def feed_forward(
-    layers: Sequence[Linear], *, input_name: str, output_name: str, normalise: bool = False
+    layers: Sequence[Linear],
+    *,
+    input_name: str,
+    output_name: str,
+    normalise: bool = False,
+    residual: bool = False,
 ) -> bytes:
     """Return an ONNX file: linear layers with ReLU between them, float32 (n, in) to (n, out), n free.
 
@@ -27,24 +32,40 @@ def feed_forward(
     ----------
     normalise
         Whether rows come out with Euclidean length 1 (a zero row stays zero).
+    residual
+        Whether the input ends with `out` further columns that are added to the last layer's output.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, constants = [], []
+    columns, width = layers[0][0].shape[1], layers[-1][0].shape[0]
     at = input_name
+    if residual:
+        constants += [
+            numpy_helper.from_array(np.array([place], dtype=np.int64), name)
+            for name, place in (("start", 0), ("middle", columns), ("end", columns + width), ("axis", 1))
+        ]
+        nodes += [
+            helper.make_node("Slice", [input_name, "start", "middle", "axis"], ["columns"]),
+            helper.make_node("Slice", [input_name, "middle", "end", "axis"], ["added"]),
+        ]
+        at = "columns"
     for number, (weight, bias) in enumerate(layers):
         last = number == len(layers) - 1
         constants += [
             numpy_helper.from_array(np.ascontiguousarray(weight, dtype=np.float32), f"weight{number}"),
             numpy_helper.from_array(np.ascontiguousarray(bias, dtype=np.float32), f"bias{number}"),
         ]
-        out = output_name if last and not normalise else f"linear{number}"
+        out = output_name if last and not (normalise or residual) else f"linear{number}"
         nodes.append(helper.make_node("Gemm", [at, f"weight{number}", f"bias{number}"], [out], transB=1))
         at = out
         if not last:
             nodes.append(helper.make_node("Relu", [at], [f"relu{number}"]))
             at = f"relu{number}"
+    if residual:
+        nodes.append(helper.make_node("Add", [at, "added"], ["sum" if normalise else output_name]))
+        at = "sum"
     if normalise:
         constants.append(numpy_helper.from_array(np.array(1e-12, dtype=np.float32), "least"))
         nodes += [
@@ -56,8 +77,8 @@ def feed_forward(
     graph = helper.make_graph(
         nodes,
         "feed_forward",
-        [value(input_name, TensorProto.FLOAT, ["n", layers[0][0].shape[1]])],
-        [value(output_name, TensorProto.FLOAT, ["n", layers[-1][0].shape[0]])],
+        [value(input_name, TensorProto.FLOAT, ["n", columns + (width if residual else 0)])],
+        [value(output_name, TensorProto.FLOAT, ["n", width])],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)

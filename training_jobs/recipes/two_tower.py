@@ -3,39 +3,55 @@
 Trained by weighted binary cross-entropy on graded pairs and drawn negatives, or by in-batch sampled softmax
 with popularity correction (Yi et al. 2019, sampling-bias-corrected neural modeling). The subject's input may
 end with its history, the mean encoded item it reacted to; a training pair is left out of its own history.
+Ids may have vectors of their own, which are added to what the networks make of the features.
+
+An epoch's chance depends on the seed and its number alone. So a run that was killed goes on from its last
+whole epoch to the very same weights, and several processes (`processes`) draw the same batches.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import sparse
-from torch import Tensor, nn
+from torch import nn
 
-from training_jobs.config import Loss
+from matchloop.retrieval.id_table import IdTable
+from matchloop.retrieval.two_tower import HISTORY_IDS, ITEM_IDS, SUBJECT_IDS
 from training_jobs.datasets import LEAST_PAIRS
-from training_jobs.recipes.onnx_graph import Linear, feed_forward
-from training_jobs.recipes.pair_batches import Batch, Sampler
+from training_jobs.recipes.checkpoint import key_of
+from training_jobs.recipes.pair_batches import Sampler
+from training_jobs.recipes.processes import Group, follow
 from training_jobs.recipes.progress import progress_bar
+from training_jobs.recipes.tower_ids import Ids
+from training_jobs.recipes.tower_losses import LOSSES
+from training_jobs.recipes.towers import History, Inputs, Towers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from rich.console import Console
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
 
     from training_jobs.config import TwoTowerConfig
     from training_jobs.datasets import PairDataset
+    from training_jobs.recipes.checkpoint import Checkpoint, Checkpoints
+
+    Judge = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
 
 
 @dataclass(frozen=True, slots=True)
 class TwoTowerResult:
-    """The trained networks as ONNX files, and how training went, epoch by epoch."""
+    """The trained networks as ONNX files, and how training went, epoch by epoch.
+
+    `id_tables`: where ids are used, their vectors: of subjects, of items, of items in a history.
+    """
 
     subject_network: bytes
     item_network: bytes
@@ -44,6 +60,30 @@ class TwoTowerResult:
     uses_history: bool
     best_epoch: int
     curves: dict[str, list[float]] = field(default_factory=dict)
+    id_tables: Mapping[str, IdTable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is trained, as every process needs to know it."""
+
+    pairs: PairDataset
+    subjects: NDArray[np.float32]
+    items: NDArray[np.float32]
+    subject_ids: Sequence[str]
+    item_ids: Sequence[str]
+    config: TwoTowerConfig
+    random_negatives: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What the result depends on."""
+        pairs = self.pairs
+        columns = (pairs.subject, pairs.item, pairs.label, pairs.weight, pairs.rank_weight)
+        ids = (self.subject_ids, self.item_ids) if self.config.ids else ()
+        settings = (self.config.model_dump_json(), self.random_negatives, self.seed)
+        return key_of(*columns, self.subjects, self.items, *map(tuple, ids), *settings)
 
 
 def train_two_tower(
@@ -54,8 +94,11 @@ def train_two_tower(
     *,
     random_negatives: int,
     seed: int,
-    judge: Callable[[NDArray[np.float32], NDArray[np.float32]], float] | None = None,
+    judge: Judge | None = None,
     console: Console | None = None,
+    checkpoints: Checkpoints | None = None,
+    subject_ids: Sequence[str] | None = None,
+    item_ids: Sequence[str] | None = None,
 ) -> TwoTowerResult:
     """Train both towers.
 
@@ -69,6 +112,10 @@ def train_two_tower(
         Validation quality from all subjects' and all items' vectors, higher is better: the epoch it likes
         best is kept, and training stops after `config.patience` epochs without a better one. None keeps
         the last.
+    checkpoints
+        Where the state is kept after every epoch, and gone on from.
+    subject_ids, item_ids
+        In the rows' order; needed where `config.ids` is set.
 
     Raises
     ------
@@ -76,14 +123,35 @@ def train_two_tower(
         When there are fewer than two positives or items.
     """
     pairs.require(LEAST_PAIRS)
+    named = (subject_ids or [str(row) for row in range(pairs.subjects)]) if config.ids else ()
+    task = Task(
+        pairs,
+        subjects,
+        items,
+        named,
+        (item_ids or [str(row) for row in range(pairs.items)]) if config.ids else (),
+        config,
+        random_negatives,
+        seed,
+    )
+    Group().hand_out(task)
+    checkpoint = checkpoints.of("two_tower", task.key, console) if checkpoints is not None else None
+    return train(task, judge, console, checkpoint)
+
+
+def train(
+    task: Task,
+    judge: Judge | None = None,
+    console: Console | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> TwoTowerResult:
+    """Train a task, with the other processes if there are any; the leader alone judges and writes."""
+    config, group = task.config, Group()
     torch.set_num_threads(config.threads)
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    history = _History.of(pairs, items) if config.history else None
-    inputs = _Inputs(torch.from_numpy(subjects), torch.from_numpy(items), history)
-    towers = Towers(inputs.subject_width, items.shape[1], config)
-    loss_of = _softmax_loss if config.loss is Loss.SAMPLED_SOFTMAX else _bce_loss
-    sampler = Sampler(pairs, random_negatives, config, rng)
+    inputs = _inputs(task)
+    torch.manual_seed(task.seed)
+    towers = Towers(inputs, config)
+    sampler = Sampler(task.pairs, task.random_negatives, config, inputs.ids, rank=group.rank, size=group.size)
     optimiser = torch.optim.AdamW(
         towers.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -91,163 +159,117 @@ def train_two_tower(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
     )
-    curves: dict[str, list[float]] = {"two_tower_loss": [], "two_tower_validation": []}
-    best: tuple[float, int, dict[str, Tensor]] = (-math.inf, 0, {})
+    run = _Run(towers, optimiser, schedule)
+    run.restore(group.share(lambda: checkpoint.load() if checkpoint is not None else None))
+    loss_of = LOSSES[config.loss]
     with progress_bar("two_tower", config.epochs, console) as bar:
-        for epoch in range(config.epochs):
+        while run.epoch < config.epochs and run.epoch - run.best_epoch <= config.patience:
             towers.train()
+            torch.manual_seed(_seed(task.seed, run.epoch, group.rank))
             total = 0.0
-            for batch in sampler.epoch():
-                loss = loss_of(towers, inputs, batch, config, rng)
+            for batch in sampler.epoch(np.random.default_rng([task.seed, run.epoch])):
+                loss = loss_of(towers, inputs, batch, config)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
+                group.sum_gradients(towers)
                 nn.utils.clip_grad_norm_(towers.parameters(), config.clip)
                 optimiser.step()
                 schedule.step()
                 total += float(loss.detach())
-            curves["two_tower_loss"].append(total / sampler.steps)
-            quality = judge(*towers.embed_all(inputs)) if judge is not None else float(epoch)
-            curves["two_tower_validation"].append(quality)
-            if quality > best[0]:
-                best = (quality, epoch, {n: v.detach().clone() for n, v in towers.state_dict().items()})
-            bar.advance(f"loss {curves['two_tower_loss'][-1]:.3f} ndcg {quality:.4f}")
-            if epoch - best[1] >= config.patience:
-                break
-    towers.load_state_dict(best[2])
+            quality = group.share(lambda: _quality(judge, towers, inputs, run.epoch))
+            run.note(group.sum(total) / sampler.steps, quality)
+            group.share(lambda: checkpoint.save(run.state()) if checkpoint is not None else None)
+            bar.advance(run.told)
+    towers.load_state_dict(run.best)
+    return _result(towers, inputs, run)
+
+
+def follow_leader() -> None:
+    """Train what the leader of several processes trains, until it is done."""
+    follow(train)
+
+
+class _Run:
+    """How far training is, and the best of it so far; all of it goes into a checkpoint.
+
+    Chance has no state to keep: every epoch's begins with the epoch's number.
+    """
+
+    def __init__(self, towers: Towers, optimiser: Optimizer, schedule: LambdaLR) -> None:
+        self._parts: dict[str, Any] = {"towers": towers, "optimiser": optimiser, "schedule": schedule}
+        self._towers = towers
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_quality = -math.inf
+        self.best: dict[str, Tensor] = {}
+        self.curves: dict[str, list[float]] = {"two_tower_loss": [], "two_tower_validation": []}
+
+    @property
+    def told(self) -> str:
+        """The latest epoch in a few words."""
+        return " ".join(f"{name.removeprefix('two_tower_')} {c[-1]:.4f}" for name, c in self.curves.items())
+
+    def note(self, loss: float, quality: float) -> None:
+        """End an epoch."""
+        self.curves["two_tower_loss"].append(loss)
+        self.curves["two_tower_validation"].append(quality)
+        if quality > self.best_quality:
+            self.best_quality, self.best_epoch = quality, self.epoch
+            self.best = {name: value.detach().clone() for name, value in self._towers.state_dict().items()}
+        self.epoch += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it."""
+        own = {name: getattr(self, name) for name in _KEPT}
+        return own | {name: part.state_dict() for name, part in self._parts.items()}
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Take up what `state` gave; None: begin."""
+        if state is None:
+            return
+        for name in _KEPT:
+            setattr(self, name, state[name])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+
+_KEPT = ("epoch", "best_epoch", "best_quality", "best", "curves")
+
+
+def _inputs(task: Task) -> Inputs:
+    config, ids = task.config, None
+    if config.ids:
+        ids = Ids.of(task.pairs, task.subject_ids, task.item_ids, config, np.random.default_rng(task.seed))
+    history = History.of(task.pairs, task.items) if config.history else None
+    return Inputs(torch.from_numpy(task.subjects), torch.from_numpy(task.items), history, ids)
+
+
+def _seed(seed: int, epoch: int, rank: int) -> int:
+    """Return a seed for one epoch's dropout in one process."""
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+
+
+def _quality(judge: Judge | None, towers: Towers, inputs: Inputs, epoch: int) -> float:
+    return float(epoch) if judge is None else judge(*towers.embed_all(inputs))
+
+
+def _result(towers: Towers, inputs: Inputs, run: _Run) -> TwoTowerResult:
     subject_vectors, item_vectors = towers.embed_all(inputs)
+    tables: dict[str, IdTable] = {}
+    if inputs.ids is not None:
+        subjects, items = inputs.ids.subjects.places, inputs.ids.items.places
+        named = [(SUBJECT_IDS, subjects), (ITEM_IDS, items)]
+        named += [(HISTORY_IDS, items)] if inputs.history is not None else []
+        tables = {
+            name: IdTable(places, getattr(towers, name).weight.detach().numpy()) for name, places in named
+        }
     return TwoTowerResult(
         subject_network=towers.subject.to_onnx(),
         item_network=towers.item.to_onnx(),
         subject_vectors=subject_vectors,
         item_vectors=item_vectors,
-        uses_history=config.history,
-        best_epoch=best[1],
-        curves=curves,
+        uses_history=inputs.history is not None,
+        best_epoch=run.best_epoch,
+        curves=run.curves,
+        id_tables=tables,
     )
-
-
-class Tower(nn.Module):
-    """Linear layers with ReLU and dropout between them; rows come out with length 1."""
-
-    def __init__(self, width: int, config: TwoTowerConfig) -> None:
-        super().__init__()
-        widths = [width, *config.hidden, config.width]
-        self.layers = nn.ModuleList(nn.Linear(into, out) for into, out in pairwise(widths))
-        self.dropout = [*config.dropout, *[0.0] * len(config.hidden)]
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Embed encoded rows: (n, width) to (n, embedding width)."""
-        for layer, dropout in zip(self.layers[:-1], self.dropout, strict=False):
-            rows = nn.functional.dropout(torch.relu(layer(rows)), dropout, self.training)
-        return nn.functional.normalize(self.layers[-1](rows), dim=1)
-
-    def to_onnx(self) -> bytes:
-        """Return the network as an ONNX file, without dropout."""
-        layers: list[Linear] = [
-            (layer.weight.detach().numpy(), layer.bias.detach().numpy())  # type: ignore[operator]
-            for layer in self.layers
-        ]
-        return feed_forward(layers, input_name="features", output_name="embedding", normalise=True)
-
-
-class Towers(nn.Module):
-    """Both towers, and the scale and offset that BCE needs to turn a cosine into a logit."""
-
-    def __init__(self, subject_width: int, item_width: int, config: TwoTowerConfig) -> None:
-        super().__init__()
-        self.subject = Tower(subject_width, config)
-        self.item = Tower(item_width, config)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1.0 / config.temperature)))
-        self.offset = nn.Parameter(torch.tensor(-2.0))
-
-    @torch.no_grad()
-    def embed_all(self, inputs: _Inputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the vectors of all subjects, with their whole history, and of all items."""
-        self.eval()
-        found = []
-        for tower, count, rows in (
-            (self.subject, len(inputs.subjects), inputs.subject_rows),
-            (self.item, len(inputs.items), lambda at: inputs.items[at]),
-        ):
-            blocks = [
-                tower(rows(torch.arange(at, min(at + 4096, count)))).numpy() for at in range(0, count, 4096)
-            ]
-            found.append(np.concatenate(blocks).astype(np.float32))
-        return found[0], found[1]
-
-
-@dataclass(frozen=True, slots=True)
-class _History:
-    """Σ w x over a subject's positive pairs, and Σ w, so that leaving one out is a subtraction."""
-
-    total: Tensor  # (subjects, item width)
-    weight: Tensor  # (subjects,)
-
-    @classmethod
-    def of(cls, pairs: PairDataset, items: NDArray[np.float32]) -> _History:
-        weight = np.clip(pairs.weight, 0.0, None)
-        matrix = sparse.csr_matrix((weight, (pairs.subject, pairs.item)), shape=(pairs.subjects, pairs.items))
-        total = np.asarray(matrix @ items, dtype=np.float32)
-        return cls(torch.from_numpy(total), torch.from_numpy(np.asarray(matrix.sum(axis=1)).ravel()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """What the towers read, for all subjects and items."""
-
-    subjects: Tensor
-    items: Tensor
-    history: _History | None
-
-    @property
-    def subject_width(self) -> int:
-        return self.subjects.shape[1] + (self.items.shape[1] if self.history else 0)
-
-    def subject_rows(self, subject: Tensor, without: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return the subject tower's input; `without` are the items, and their weights, to leave out."""
-        own = self.subjects[subject]
-        if self.history is None:
-            return own
-        total, weight = self.history.total[subject], self.history.weight[subject]
-        if without is not None:
-            item, left_out = without
-            total = total - left_out[:, None] * self.items[item]
-            weight = weight - left_out
-        known = weight > 1e-6
-        mean = total / torch.where(known, weight, 1.0)[:, None]
-        return torch.cat([own, torch.where(known[:, None], mean, 0.0)], dim=1)
-
-
-def _subject_vectors(
-    towers: Towers, inputs: _Inputs, batch: Batch, config: TwoTowerConfig, rng: np.random.Generator
-) -> Tensor:
-    rows = inputs.subject_rows(batch.subject, without=(batch.item, batch.event_weight))
-    if inputs.history is not None and config.history_dropout > 0.0:
-        kept = torch.from_numpy(rng.random(len(rows)) >= config.history_dropout)
-        own = inputs.subjects.shape[1]
-        rows = torch.cat([rows[:, :own], rows[:, own:] * kept[:, None]], dim=1)
-    vectors: Tensor = towers.subject(rows)
-    return vectors
-
-
-def _bce_loss(
-    towers: Towers, inputs: _Inputs, batch: Batch, config: TwoTowerConfig, rng: np.random.Generator
-) -> Tensor:
-    cosine = (
-        _subject_vectors(towers, inputs, batch, config, rng) * towers.item(inputs.items[batch.item])
-    ).sum(1)
-    logit = cosine * towers.log_scale.exp().clamp(max=100.0) + towers.offset
-    loss = nn.functional.binary_cross_entropy_with_logits(logit, batch.label, reduction="none")
-    return (loss * batch.rank_weight).sum() / batch.rank_weight.sum()
-
-
-def _softmax_loss(
-    towers: Towers, inputs: _Inputs, batch: Batch, config: TwoTowerConfig, rng: np.random.Generator
-) -> Tensor:
-    subject = _subject_vectors(towers, inputs, batch, config, rng)
-    item = towers.item(inputs.items[torch.cat([batch.item, batch.others])])  # (n + others, width)
-    logit = subject @ item.T / config.temperature - batch.log_q
-    logit = logit.masked_fill(batch.known, -1e4)
-    loss = nn.functional.cross_entropy(logit, torch.arange(len(subject)), reduction="none")
-    weight = batch.label * batch.rank_weight
-    return (loss * weight).sum() / weight.sum()

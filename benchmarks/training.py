@@ -1,0 +1,46 @@
+"""How fast are the recipes, beside the bare library? ``python -m benchmarks.training --out FILE.json``.
+
+Each target is a function in a module of its own that returns its figures and a `Target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks.report import Target, about, targets_table, write_report
+from benchmarks.two_tower_speed import two_tower_vs_bare
+
+TARGETS: dict[str, Callable[[], tuple[dict[str, Any], Target]]] = {
+    "two_tower_vs_bare": two_tower_vs_bare,
+}
+
+console = Console()
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    only: Annotated[list[str] | None, typer.Option(help="Only these targets.")] = None,
+) -> None:
+    """Measure every target and print the table."""
+    unknown = set(only or ()) - set(TARGETS)
+    if unknown:
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(TARGETS)}")
+    told = about()
+    figures: dict[str, Any] = {}
+    targets: list[Target] = []
+    for name, measure in TARGETS.items():
+        if only and name not in only:
+            continue
+        figures[name], target = measure()
+        targets.append(target)
+    console.print(targets_table("training", targets))
+    write_report(out, told, figures, targets)
+
+
+if __name__ == "__main__":
+    typer.run(main)
