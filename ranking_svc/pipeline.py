@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from matchloop.errors import InvalidInput, MatchloopError, NotImplementedYet, Unavailable
+from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Unavailable
 from matchloop.observe.logs import get_logger
 from matchloop.rerank.features import min_max
+from matchloop.rpc import deadline
 from matchloop.usecase import Tier
 from ranking_svc.arms import arm_of
 from ranking_svc.domain import Candidate, Candidates, Part, Recommendation, Session
@@ -155,6 +156,8 @@ class Pipeline:
         """Answer with the last popular list, less what the request excludes and the subject hides."""
         items = self.popular.last(ask.use_case.id)
         if items is None or ask.filters:
+            if isinstance(error, DeadlinePassed) and not deadline.is_enough():
+                raise error  # the caller's own time is up: that is not the neighbour's fault
             left = "what is left can't be filtered" if items else "no popular list was kept"
             raise Unavailable(f"{error.message}; {left}", reason=error.reason) from error
         _log.warning("candidates_failed", use_case=ask.use_case.id, reason=error.reason.value)

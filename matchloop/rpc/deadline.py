@@ -47,6 +47,12 @@ def remaining() -> float | None:
     return None if until is None else max(0.0, until - time.monotonic())
 
 
+def is_enough(*, reserve: float = RESERVE, least: float = LEAST) -> bool:
+    """Say whether the time left allows for another call; so it does when no budget is in force."""
+    left = remaining()
+    return left is None or left - reserve >= least
+
+
 def upstream_timeout(
     *, most: float = DEFAULT_DEADLINE, reserve: float = RESERVE, least: float = LEAST
 ) -> float:
