@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,14 @@ from matchloop.release import Manifest
 from matchloop.rerank.calibration import logit
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.choices import Choices
+from matchloop.retrieval.fusion import POOL
 from matchloop.retrieval.popular import PopularModel
 from matchloop.retrieval.two_tower import TwoTowerModel
 from matchloop.usecase import Method, Tier
-from training_jobs.assemble import ROUTING_FILE
+from training_jobs.choosing import ensemble_top
 from training_jobs.scoring import Known, als_top, popular_top, routed_top, tiers_of, two_tower_top
+from training_jobs.scoring_content import content_index, content_top
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,12 +45,16 @@ def champion_top(folder: Path, material: Material, truth: Truth, config: Trainin
     tops: dict[Method, NDArray[np.int64]] = {}
     if "als" in parts:
         als = AlsModel.load(folder / "als")
-        tops[Method.ALS] = als_top(als, material, known, truth, k, watermark=watermark)
+        tops[Method.ALS] = als_top(als, material, known, truth, POOL, watermark=watermark)
     if "two_tower" in parts:
-        tops[Method.TWO_TOWER] = two_tower_top(load_two_tower(folder, use_case), material, known, truth, k)
+        tops[Method.TWO_TOWER] = two_tower_top(load_two_tower(folder, use_case), material, known, truth, POOL)
     if "popular" in parts:
-        tops[Method.POPULAR] = popular_top(PopularModel.load(folder / "popular"), material, known, truth, k)
-    tiers = tiers_of(use_case, known.counts(truth.subjects))
+        tops[Method.POPULAR] = popular_top(
+            PopularModel.load(folder / "popular"), material, known, truth, POOL
+        )
+    tops[Method.CONTENT] = content_top(content_index(material), material, known, truth, POOL)
+    tiers, choices = tiers_of(use_case, known.counts(truth.subjects)), Choices.read(folder)
+    tops[Method.ENSEMBLE] = ensemble_top(tops, choices.fusions, tiers, POOL)
     return routed_top(tops, orders_of(folder, use_case), tiers, k)
 
 
@@ -89,8 +95,5 @@ def load_two_tower(folder: Path, use_case: UseCase) -> TwoTowerModel:
 
 def orders_of(folder: Path, use_case: UseCase) -> dict[Tier, tuple[Method, ...]]:
     """Return the release's method order by tier; the use case's where it has none."""
-    path = folder / ROUTING_FILE
-    if not path.is_file():
-        return {tier: use_case.methods.of(tier) for tier in Tier}
-    declared = json.loads(path.read_text(encoding="utf-8"))
-    return {Tier(tier): tuple(Method(method) for method in order) for tier, order in declared.items()}
+    chosen = Choices.read(folder).orders
+    return {tier: chosen.get(tier) or use_case.methods.of(tier) for tier in Tier}
