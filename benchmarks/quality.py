@@ -38,6 +38,7 @@ from playground.dataset import read_dataset
 from training_jobs.assemble import two_tower_model
 from training_jobs.choosing import ensemble_top
 from training_jobs.config import TrainingConfig, load_config
+from training_jobs.datasets.rows import rows_in
 from training_jobs.evaluate import Truth, random_top, truth_of
 from training_jobs.evaluate.baselines import baseline_tops
 from training_jobs.fit import Fitted, fit
@@ -114,10 +115,10 @@ def _on_test(
     use_case = material.use_case
     rng = np.random.default_rng(config.seed)
     shape = (len(material.subjects), len(material.items))
-    test, train = (
-        (interactions.subject_row[mask].astype(np.int64), interactions.item_row[mask].astype(np.int64))
-        for mask in (interactions.test, interactions.train)
-    )
+    # A data set's rows are in the order of its files, a material's in the order of ids.
+    subject = rows_in(pa.chunked_array([interactions.subject_id.astype(object)]), material.subject_ids)
+    item = rows_in(pa.chunked_array([interactions.item_id.astype(object)]), material.item_ids)
+    test, train = ((subject[mask], item[mask]) for mask in (interactions.test, interactions.train))
     truth = truth_of(test, train, shape)
     known = Known.of(everything.events)
     tops: dict[Method, NDArray[np.int64]] = {

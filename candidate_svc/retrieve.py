@@ -23,7 +23,7 @@ from matchloop.rerank.features import (
     ValueProfile,
     item_features,
 )
-from matchloop.retrieval.routing import SkipReason, method_order, route
+from matchloop.retrieval.routing import method_order, route
 from matchloop.retrieval.scored import Hit
 from matchloop.usecase import Method
 
