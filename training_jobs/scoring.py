@@ -151,6 +151,12 @@ def two_tower_top(
     ids = [material.subject_ids[row] for row in truth.subjects.tolist()]
     past = served_past(items, material.item_ids, known, truth.subjects)
     vectors = model.subject_vectors(subjects, ids, past)
+    told = np.array(
+        [bool(material.subjects[row].features) for row in truth.subjects.tolist()], dtype=np.bool_
+    )
+    if model.uses_history:
+        told[past.subject] = True
+    vectors[~told] = 0.0  # served, it would say that it knows nothing
     return top_by_vectors(vectors, model.item_vectors(items, material.item_ids), truth, k)
 
 
