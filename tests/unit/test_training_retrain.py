@@ -175,7 +175,9 @@ def test_a_champion_that_cannot_be_loaded_whole_stops_nothing(tmp_path: Path) ->
     """Its popular part and its choices are of another version: compared without them, and said so."""
     steps = Steps(tmp_path)
     first = steps.run(ranked_world(tmp_path / "first", lists=300).folder)
-    folder = steps.registry.fetch(steps.registry.resolve(INVESTORS.id, CHAMPION), tmp_path / "fetched")
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+    assert champion is not None
+    folder = steps.registry.fetch(champion, tmp_path / "fetched")
     older = tmp_path / "older" / "old"
     shutil.copytree(folder, older)
     (older / "popular" / "reference.npy").unlink()
