@@ -28,30 +28,23 @@ import numpy as np
 import pyarrow as pa
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from matchloop.features import load_embedder
-from matchloop.retrieval.content import ContentIndex
-from matchloop.retrieval.profile import SubjectEvent
+from matchloop.retrieval.choices import Choices
+from matchloop.retrieval.fusion import POOL
 from matchloop.snapshot import TableName, entity_tables, write_snapshot
-from matchloop.usecase import Method, Tier, load_use_cases
+from matchloop.usecase import Method, load_use_cases
 from playground.dataset import read_dataset
 from training_jobs.assemble import two_tower_model
+from training_jobs.choosing import ensemble_top
 from training_jobs.config import TrainingConfig, load_config
+from training_jobs.datasets.rows import rows_in
 from training_jobs.evaluate import Truth, random_top, truth_of
 from training_jobs.evaluate.baselines import baseline_tops
 from training_jobs.fit import Fitted, fit
 from training_jobs.material import Material
-from training_jobs.scoring import (
-    Known,
-    als_top,
-    best_orders,
-    popular_top,
-    routed_top,
-    tiers_of,
-    two_tower_top,
-)
+from training_jobs.scoring import Known, als_top, popular_top, routed_top, tiers_of, two_tower_top
+from training_jobs.scoring_content import content_index, content_top
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,8 +55,6 @@ if TYPE_CHECKING:
 
 K = 10
 REPORTED = (f"ndcg@{K}", f"hit@{K}", f"recall@{K}")
-CONTENT_EVENTS = 50
-CONTENT_VALIDATION = 500
 Figures = dict[str, dict[str, dict[str, float]]]
 """By tier, method and metric."""
 
@@ -100,33 +91,6 @@ def snapshot_of(dataset: Dataset, interactions: Interactions, folder: Path) -> S
     return write_snapshot(folder, tables, watermark=count, created=datetime.now(UTC))
 
 
-def content_top(
-    index: ContentIndex, material: Material, known: Known, truth: Truth, title: str
-) -> NDArray[np.int64]:
-    """Return what content retrieval finds from each subject's own values and what it reacted to."""
-    row = {id_: at for at, id_ in enumerate(material.item_ids)}
-    events = known.events
-    now = events.time.max().astype("datetime64[us]").item().replace(tzinfo=UTC)
-    times = events.time.astype("datetime64[us]")
-    top = np.full((len(truth), K), -1, dtype=np.int64)
-    for at, subject in enumerate(track(truth.subjects.tolist(), title, console=console, transient=True)):
-        numbers = known.by_subject.get(subject, np.zeros(0, np.int64))
-        latest = sorted(numbers.tolist(), key=lambda n: times[n])[-CONTENT_EVENTS:]
-        reacted = [
-            SubjectEvent(
-                material.items[events.item[n]].key.id,
-                events.event_type[n],
-                times[n].item().replace(tzinfo=UTC),
-            )
-            for n in latest
-        ]
-        profile = index.profile(material.subjects[subject], reacted, {}, now)
-        seen = [material.items[item].key.id for item in truth.seen[at].indices.tolist()]
-        hits = index.search(profile, K, exclude=seen)
-        top[at, : len(hits)] = [row[str(hit.item)] for hit in hits]
-    return top
-
-
 def measure(dataset: Dataset, use_case: UseCase, config: TrainingConfig) -> Figures:
     """Train on the use case's train part and measure every method on its test part."""
     interactions = dataset.interactions(use_case.id)
@@ -137,9 +101,8 @@ def measure(dataset: Dataset, use_case: UseCase, config: TrainingConfig) -> Figu
         material = Material(snapshot, use_case, validation_share=share, by_time=by_time)
         fitted = fit(material, config, calibration={}, console=console)
         everything = Material(snapshot, use_case, validation_share=0.0, by_time=True)
-        index = ContentIndex(use_case, load_embedder(None, use_case.embedding_width))
-        index.upsert(material.items)
-        return _on_test(fitted, material, everything, interactions, index, config)
+        _print_choices(fitted)
+        return _on_test(fitted, material, everything, interactions, config)
 
 
 def _on_test(
@@ -147,53 +110,54 @@ def _on_test(
     material: Material,
     everything: Material,
     interactions: Interactions,
-    index: ContentIndex,
     config: TrainingConfig,
 ) -> Figures:
     use_case = material.use_case
     rng = np.random.default_rng(config.seed)
     shape = (len(material.subjects), len(material.items))
-    test, train = (
-        (interactions.subject_row[mask].astype(np.int64), interactions.item_row[mask].astype(np.int64))
-        for mask in (interactions.test, interactions.train)
-    )
+    # A data set's rows are in the order of its files, a material's in the order of ids.
+    subject = rows_in(pa.chunked_array([interactions.subject_id.astype(object)]), material.subject_ids)
+    item = rows_in(pa.chunked_array([interactions.item_id.astype(object)]), material.item_ids)
+    test, train = ((subject[mask], item[mask]) for mask in (interactions.test, interactions.train))
     truth = truth_of(test, train, shape)
     known = Known.of(everything.events)
     tops: dict[Method, NDArray[np.int64]] = {
-        Method.CONTENT: content_top(index, everything, known, truth, f"{use_case.id} content")
+        Method.CONTENT: content_top(
+            content_index(everything), everything, known, truth, POOL, console=console
+        )
     }
     parts = fitted.parts
     if parts.als is not None:
-        tops[Method.ALS] = als_top(parts.als, everything, known, truth, K)
+        tops[Method.ALS] = als_top(parts.als, everything, known, truth, POOL)
     if parts.two_tower is not None:
         model = two_tower_model(material, parts.two_tower)
-        tops[Method.TWO_TOWER] = two_tower_top(model, everything, known, truth, K, material.encoded)
+        tops[Method.TWO_TOWER] = two_tower_top(model, everything, known, truth, POOL, material.encoded)
     if parts.popular is not None:
-        tops[Method.POPULAR] = popular_top(parts.popular, everything, known, truth, K)
-    orders = _orders(fitted, material, index, config)
-    console.print({tier.value: [str(m) for m in order] for tier, order in orders.items()})
-    tiers = tiers_of(use_case, known.counts(truth.subjects))
+        tops[Method.POPULAR] = popular_top(parts.popular, everything, known, truth, POOL)
+    tiers, choices = tiers_of(use_case, known.counts(truth.subjects)), parts.choices or Choices()
+    tops[Method.ENSEMBLE] = ensemble_top(tops, choices.fusions, tiers, POOL)
     named = {str(method): top for method, top in tops.items()}
-    named["routed"] = routed_top(tops, orders, tiers, K)
+    named["routed"] = routed_top(tops, choices.orders, tiers, K)
     named["random"] = random_top(truth, K, rng)
     named |= baseline_tops(train, truth, shape, K)
     return {tier: _figures(part, rows, named) for tier, (part, rows) in _tiers(truth, train, shape).items()}
 
 
-def _orders(
-    fitted: Fitted, material: Material, index: ContentIndex, config: TrainingConfig
-) -> dict[Tier, tuple[Method, ...]]:
-    """Choose each tier's method order on the validation part, content among them."""
-    truth = fitted.truth
-    rows = np.arange(len(truth))
-    if len(rows) > CONTENT_VALIDATION:
-        rows = np.sort(np.random.default_rng(config.seed).choice(rows, CONTENT_VALIDATION, replace=False))
-    part = Truth(truth.subjects[rows], truth.relevant[rows], truth.seen[rows])
-    known = Known.of(material.training_events)
-    tops = {method: top[rows] for method, top in fitted.tops.items()}
-    tops[Method.CONTENT] = content_top(index, material, known, part, "content on validation")
-    tiers = tiers_of(material.use_case, known.counts(part.subjects))
-    return best_orders(material.use_case, tops, part, tiers, K)
+def _print_choices(fitted: Fitted) -> None:
+    """Print what the validation part decided: orders, ensembles, and what they reached."""
+    choices, metrics = fitted.parts.choices or Choices(), fitted.metrics
+    table = Table("tier", "order", "NDCG", "over the usual", "ensemble", title="chosen on validation")
+    for tier, order in choices.orders.items():
+        reached, gain = (
+            f"{metrics[f'order_{tier}_{name}']:.4f} ± {metrics[f'order_{tier}_{error}']:.4f}"
+            if f"order_{tier}_{name}" in metrics
+            else "too few"
+            for name, error in (("ndcg", "error"), ("gain", "gain_error"))
+        )
+        fusion = choices.fusion(tier)
+        weights = ", ".join(f"{method} {fusion.weights[method]:g}" for method in fusion.methods)
+        table.add_row(tier, ", ".join(order), reached, gain, f"k {fusion.constant:g}: {weights}")
+    console.print(table)
 
 
 def _tiers(

@@ -12,8 +12,9 @@ from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
-from matchloop.retrieval.fusion import fuse
-from matchloop.retrieval.routing import SkipReason
+from matchloop.retrieval.fusion import Fusion, fuse, pool_of
+from matchloop.retrieval.profile import LATEST_EVENTS
+from matchloop.retrieval.routing import Skip, SkipReason
 from matchloop.retrieval.scored import Hit, top_k
 from matchloop.usecase import Method, UseCase
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from matchloop.retrieval.profile import ContentProfile
     from matchloop.retrieval.two_tower import TwoTowerModel
 
-CONTENT_EVENTS = 100
-"""Latest events that content retrieval looks at."""
-
 HISTORY_EVENTS = 50
 """Latest positive events that the subject tower is given."""
 
@@ -43,11 +41,8 @@ DIRECT = 1000
 DIRECT_SHARE = 50
 """Nor when they are no more than a 50th of all."""
 
-FUSED = (Method.ALS, Method.TWO_TOWER, Method.CONTENT)
-"""What `ensemble` is made of."""
-
-FUSED_DEPTH = 4
-"""Each method of an ensemble gives this many times as many as are asked."""
+LEAST_SECONDS = 0.010
+"""A method is passed over when less than this is left of the request's time; `popular` never is."""
 
 _log = get_logger()
 
@@ -83,7 +78,7 @@ class Content:
     def profile(self, query: Query) -> ContentProfile:
         """Return what the subject of a query looks for."""
         if query.notes.profile is None:
-            events = query.events[:CONTENT_EVENTS]
+            events = query.events[:LATEST_EVENTS]
             factors = query.state.weight_factors
             query.notes.profile = self._index.profile(query.subject, events, factors, query.now)
         return query.notes.profile
@@ -214,28 +209,38 @@ class Popular:
 
 
 class Ensemble:
-    """Reciprocal rank fusion of the other methods."""
+    """Weighted reciprocal rank fusion of the methods that the release chose for the subject's tier."""
 
     def __init__(self, methods: Mapping[Method, Retrieval]) -> None:
         self._methods = methods
 
     def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
-        """See `Retrieval`; fuses those that answer."""
+        """See `Retrieval`; fuses those that answer, and notes which it had to do without."""
+        fusion = query.models.choices.fusion(query.tier) if query.models is not None else Fusion()
         rankings: dict[Method, list[EntityId]] = {}
-        reasons: list[SkipReason] = []
-        for method, retrieval in self._methods.items():
-            found = ask(method, retrieval, query, FUSED_DEPTH * k)
+        left_out: list[Skip] = []
+        for method in fusion.methods:
+            found = ask(method, self._methods[method], query, pool_of(k))
             if isinstance(found, SkipReason):
-                reasons.append(found)
-            elif found:
-                rankings[method] = [hit.item for hit in found]
-        if not rankings:
-            return reasons[0] if reasons else []
-        return fuse(rankings, k, weights=query.models.ensemble if query.models is not None else None)
+                left_out.append(Skip(method, found))
+            else:
+                rankings[method] = [hit.item for hit in found if _is_found(method, hit)]
+        query.notes.left_out.extend(left_out)
+        if not rankings and left_out:
+            return left_out[0].reason
+        return fuse(rankings, k, fusion=fusion)
+
+
+def _is_found(method: Method, hit: Hit) -> bool:
+    """Tell whether a method says anything for a hit: `popular` fills up with what nobody looked at."""
+    return method is not Method.POPULAR or hit.score > 0.0
 
 
 def ask(method: Method, retrieval: Retrieval, query: Query, k: int) -> Sequence[Hit] | SkipReason:
-    """Return what `retrieval` finds; FAILED, and a traceback in the log, when it raises."""
+    """Return what `retrieval` finds; TIMED_OUT without time left; FAILED, and a traceback, when it raises."""
+    left = query.remaining()
+    if method is not Method.POPULAR and left is not None and left < LEAST_SECONDS:
+        return SkipReason.TIMED_OUT
     try:
         return retrieval.find(query, k)
     except Exception:  # noqa: BLE001 - whatever one method dies of, the next one answers
@@ -249,9 +254,6 @@ def methods_of(content: Content, popularity: LivePopularity) -> dict[Method, Ret
         Method.ALS: Als(),
         Method.TWO_TOWER: TwoTower(),
         Method.CONTENT: content,
-    }
-    return {
-        **single,
-        Method.ENSEMBLE: Ensemble({method: single[method] for method in FUSED}),
         Method.POPULAR: Popular(popularity),
     }
+    return {**single, Method.ENSEMBLE: Ensemble(single)}

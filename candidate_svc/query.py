@@ -14,7 +14,7 @@ from matchloop.entities import Embedding, Entity, EntityId, EntityKey, Kind, Tex
 from matchloop.retrieval.segments import segment_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -23,13 +23,29 @@ if TYPE_CHECKING:
     from candidate_svc.released import Models
     from candidate_svc.rows import ItemRows
     from matchloop.retrieval.profile import ContentProfile, SubjectEvent
+    from matchloop.retrieval.routing import Skip
+    from matchloop.usecase import Tier
 
 
 @dataclass(slots=True)
-class ContentNotes:
-    """What content retrieval found out during one request, so that it is found out once."""
+class Notes:
+    """What methods found out during one request, so that it is found out once, and is said.
+
+    Parameters
+    ----------
+    profile
+        Content's, of the subject.
+    left_out
+        Methods that the ensemble had to do without, and why.
+    """
 
     profile: ContentProfile | None = None
+    left_out: list[Skip] = field(default_factory=list)
+
+
+def forever() -> float | None:
+    """Return None: there is no end to the time."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class Query:
         Whether the state is the store's; if not, nothing is known of what the subject did.
     erased
         When the subject was last erased; None: it was not, as far as is known.
+    remaining
+        Seconds left of the request; None: as many as it takes.
     """
 
     asked: Asked
@@ -62,7 +80,8 @@ class Query:
     now: datetime
     told: bool = False
     erased: datetime | None = None
-    notes: ContentNotes = field(default_factory=ContentNotes)
+    remaining: Callable[[], float | None] = forever
+    notes: Notes = field(default_factory=Notes)
 
     @classmethod
     def of(
@@ -75,6 +94,7 @@ class Query:
         *,
         told: bool = False,
         erased: datetime | None = None,
+        remaining: Callable[[], float | None] = forever,
     ) -> Query:
         """Put together what the request, the store and the mirror say."""
         count = rows.count
@@ -89,7 +109,13 @@ class Query:
             now=now,
             told=told,
             erased=erased,
+            remaining=remaining,
         )
+
+    @cached_property
+    def tier(self) -> Tier:
+        """The subject's tier."""
+        return self.asked.use_case.tiers.of(max(self.state.interaction_count, 0))
 
     def may_show(self, item_id: EntityId) -> bool:
         """Tell whether an item may be returned."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import weakref
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +13,13 @@ import numpy as np
 from candidate_svc.popularity import PopularPart
 from candidate_svc.rows import RowMap
 from matchloop.entities import Entity, EntityId, EntityKey, Kind
-from matchloop.errors import MatchloopError, ReleaseRefused
+from matchloop.errors import MatchloopError
 from matchloop.features import EntityEncoder
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.choices import ENSEMBLE, Choices
 from matchloop.retrieval.popular import PopularModel
 from matchloop.retrieval.two_tower import TwoTowerModel
-from matchloop.usecase import Method, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 ALS = "als"
 TWO_TOWER = "two_tower"
 POPULAR = "popular"
-
-ROUTING_FILE = "routing.json"
 
 SNAPSHOT_AGE = timedelta(hours=6)
 """Items that changed less than this before a release was made may have changed after its snapshot."""
@@ -58,18 +54,15 @@ class Models:
     ----------
     created
         When the release was made.
-    ensemble
-        Weight by method for `ensemble`; a method that is not named weighs 1.
-    orders
-        The methods that did best on validation, by tier; the use case's order holds for a tier not named.
+    choices
+        What validation chose by tier: method orders, and what `ensemble` is made of.
     """
 
     created: datetime
     als: AlsModel | None = None
     two_tower: TwoTowerModel | None = None
     popular: PopularPart | None = None
-    ensemble: Mapping[Method, float] = field(default_factory=lambda: MappingProxyType({}))
-    orders: Mapping[Tier, tuple[Method, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    choices: Choices = field(default_factory=Choices)
 
 
 class ReleaseLoader:
@@ -118,7 +111,7 @@ class ReleaseLoader:
             als=AlsModel.load(folder / ALS) if ALS in manifest.parts else None,
             two_tower=self._load_two_tower(folder) if TWO_TOWER in manifest.parts else None,
             popular=self._load_popular(folder) if POPULAR in manifest.parts else None,
-            orders=_read_orders(folder / ROUTING_FILE),
+            choices=Choices.read(folder),
         )
         self._warm_up(models)
         if self._rows_there is not None:
@@ -156,17 +149,6 @@ class ReleaseLoader:
         with self._lock:
             for models in self._alive:
                 _follow(models, changed)
-
-
-def _read_orders(path: Path) -> Mapping[Tier, tuple[Method, ...]]:
-    """Read a list of methods by tier; nothing is declared where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        declared = json.loads(path.read_text(encoding="utf-8"))
-        return {Tier(tier): tuple(Method(each) for each in order) for tier, order in declared.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ReleaseRefused(f"{path.name} cannot be read: {error}") from error
 
 
 def _catch_up(models: Models, rows: ItemRows) -> None:
@@ -212,4 +194,7 @@ def embed_each(items: Sequence[Entity], upsert: Callable[[Sequence[Entity]], Non
 def answers(models: Models) -> Mapping[str, Answerer]:
     """Return what answers golden requests, by part name; for `ReleaseSlot`. Popular counts have none."""
     parts: dict[str, AlsModel | TwoTowerModel | None] = {ALS: models.als, TWO_TOWER: models.two_tower}
-    return {name: part.answer for name, part in parts.items() if part is not None}
+    found: dict[str, Answerer] = {name: part.answer for name, part in parts.items() if part is not None}
+    if models.choices.fusions:
+        found[ENSEMBLE] = models.choices.answer
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from candidate_svc.domain import EXPLANATIONS, Asked, Candidate, Found, SubjectState, Trends
 from candidate_svc.methods import ask
-from candidate_svc.query import Query
+from candidate_svc.query import Query, forever
 from candidate_svc.similar import similar
 from candidate_svc.trending import Trending
 from matchloop.days import SECONDS_A_DAY
@@ -23,7 +23,7 @@ from matchloop.rerank.features import (
     ValueProfile,
     item_features,
 )
-from matchloop.retrieval.routing import SkipReason, method_order, route
+from matchloop.retrieval.routing import method_order, route
 from matchloop.retrieval.scored import Hit
 from matchloop.usecase import Method
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from matchloop.observe.metrics import Metrics
     from matchloop.release.slot import Loaded
     from matchloop.rerank.features import ValueShares
+    from matchloop.retrieval.routing import Skip
     from matchloop.usecase import Tier, UseCase
 
     Clock = Callable[[], datetime]
@@ -53,16 +54,9 @@ AFFINITY_EVENTS = 50
 
 AFFINITY_HALF_LIFE_DAYS = 180.0
 
-LEAST_SECONDS = 0.010
-"""A method is passed over when less than this is left of the request's time; `popular` never is."""
-
 _NO_REASONS: Mapping[EntityId, tuple[Contribution, ...]] = MappingProxyType({})
 
 _log = get_logger()
-
-
-def _forever() -> float | None:
-    return None
 
 
 def _never(_subject: EntityId) -> datetime | None:
@@ -101,7 +95,7 @@ class Retriever:
         release: Callable[[], Loaded[Models] | None],
         clock: Clock,
         metrics: Metrics,
-        remaining: Callable[[], float | None] = _forever,
+        remaining: Callable[[], float | None] = forever,
         erased: Callable[[EntityId], datetime | None] = _never,
     ) -> None:
         self._use_case = use_case
@@ -141,20 +135,22 @@ class Retriever:
             self._clock(),
             told=state is not None,
             erased=self._erased(asked.subject_id),
+            remaining=self._remaining,
         )
-        tier = self._use_case.tiers.of(max(query.state.interaction_count, 0))
-        order = self._order(asked, tier, query.models)
+        order = self._order(asked, query.tier, query.models)
         wanted = min(len(asked.only) or asked.count, query.allowed_count)
-        routed = route(order, lambda _: True, lambda method, k: self._ask(method, query, k), wanted)
+        routed = route(
+            order, lambda _: True, lambda method, k: ask(method, self._methods[method], query, k), wanted
+        )
         hits = [(candidate.method, candidate.hit) for candidate in routed.candidates]
         reasons = self._explain(query, hits) if asked.explain else _NO_REASONS
         if reasons is None:
             degraded = (*degraded, EXPLANATIONS)
         found = Found(
             candidates=self._candidates(query, hits, reasons or _NO_REASONS),
-            tier=tier,
+            tier=query.tier,
             release=loaded.release if loaded is not None else "",
-            skipped=routed.skipped,
+            skipped=_all_skipped(routed.skipped, query),
             feature_names=self.feature_names,
             degraded=degraded,
         )
@@ -174,15 +170,9 @@ class Retriever:
         """Return the request's methods; else the release's, the use case's, at last `popular`; each once."""
         if asked.methods:
             return method_order(self._use_case, tier, asked.methods)
-        first = models.orders.get(tier, ()) if models is not None else ()
+        first = models.choices.orders.get(tier, ()) if models is not None else ()
         use_case_order = method_order(self._use_case, tier)
         return tuple(dict.fromkeys((*first, *use_case_order, Method.POPULAR)))
-
-    def _ask(self, method: Method, query: Query, k: int) -> Sequence[Hit] | SkipReason:
-        left = self._remaining()
-        if method is not Method.POPULAR and left is not None and left < LEAST_SECONDS:
-            return SkipReason.TIMED_OUT
-        return ask(method, self._methods[method], query, k)
 
     def similar(self, asked: SimilarAsked) -> tuple[tuple[Candidate, ...], str]:
         """Find items like an item, grouped by method, each group best first, and the release that answers.
@@ -294,3 +284,9 @@ class Retriever:
                 weight = events[event.event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
                 reactions.append((self._blamed(row, event.reason), weight))
         return ValueProfile.of(reactions)
+
+
+def _all_skipped(skipped: tuple[Skip, ...], query: Query) -> tuple[Skip, ...]:
+    """Add what the ensemble had to do without, each method once."""
+    told = {skip.method for skip in skipped}
+    return (*skipped, *(skip for skip in query.notes.left_out if skip.method not in told))

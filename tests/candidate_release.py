@@ -15,6 +15,7 @@ from matchloop.entities import Categorical, Entity, EntityId, Multi, discrete_va
 from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.choices import ENSEMBLE, Choices
 from matchloop.retrieval.popular import PopularModel
 from matchloop.retrieval.two_tower import TwoTowerModel
 from matchloop.usecase import FeatureType
@@ -104,6 +105,7 @@ def write_release(
     created: datetime = NOW,
     parts: Sequence[str] = PARTS,
     orders: Mapping[str, Sequence[str]] | None = None,
+    choices: Choices | None = None,
 ) -> Path:
     """Write a release over `items` (each with a category) and return its folder."""
     folder.mkdir(parents=True)
@@ -123,6 +125,9 @@ def write_release(
         popular(items).save(folder / "popular")
     if orders is not None:
         (folder / "routing.json").write_text(json.dumps(orders), encoding="utf-8")
+    if choices is not None:
+        choices.write(folder)
+        golden[ENSEMBLE] = choices.golden_case()
     write_golden(folder, golden)
     write_manifest(folder, release=release, created=created, parts=parts)
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +13,18 @@ import numpy as np
 
 from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
 from matchloop.rerank.scorer import Ranker
+from matchloop.retrieval.choices import ENSEMBLE
 from matchloop.retrieval.two_tower import TwoTowerModel
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from matchloop.retrieval.als import AlsModel
+    from matchloop.retrieval.choices import Choices
     from matchloop.retrieval.popular import PopularModel
-    from matchloop.usecase import Method, Tier
     from training_jobs.material import Material
     from training_jobs.recipes.ranker import RankerResult
     from training_jobs.recipes.two_tower import TwoTowerResult
-
-ROUTING_FILE = "routing.json"
 
 GRAPH_RECALL = "two_tower_graph_recall_at_20"
 """Of a catalogue that is searched by a graph: the share of the exact 20 nearest that it finds."""
@@ -42,7 +40,7 @@ class Parts:
     two_tower: TwoTowerResult | None = None
     popular: PopularModel | None = None
     ranker: RankerResult | None = None
-    orders: Mapping[Tier, tuple[Method, ...]] | None = None
+    choices: Choices | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,7 +66,7 @@ def assemble(
 ) -> Manifest:
     """Write the release to `folder` in one step: it is there whole, or not at all.
 
-    ``routing.json`` says, by tier, which method did best on the validation part.
+    ``routing.json`` says, by tier, which methods did best on the validation part, and how they are fused.
     """
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -95,10 +93,10 @@ def assemble(
     if parts.ranker is not None:
         parts.ranker.write(unfinished / "ranker", use_case)
         golden["ranker"] = Ranker.load(unfinished / "ranker", use_case).golden_case(rng)
+    if parts.choices is not None:
+        parts.choices.write(unfinished)
+        golden[ENSEMBLE] = parts.choices.golden_case()
     write_golden(unfinished, golden)
-    if parts.orders is not None:
-        orders = {tier.value: [method.value for method in order] for tier, order in parts.orders.items()}
-        (unfinished / ROUTING_FILE).write_text(json.dumps(orders, indent=1), encoding="utf-8")
     snapshot = material.snapshot
     manifest_json = (snapshot.folder / "manifest.json").read_bytes()
     manifest = Manifest.write(

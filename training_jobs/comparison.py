@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.release import Manifest
-from training_jobs.champion import champion_ranker, champion_top, ranker_duel
+from training_jobs.champion import champion_ranker, champion_top, load_champion, ranker_duel
 from training_jobs.datasets.ranker import split_by_time, take
 from training_jobs.evaluate import random_top
 from training_jobs.gates import (
     Gate,
+    Verdict,
     champion_gate,
     lift_evidence,
     paired_evidence,
@@ -76,6 +77,12 @@ def retrieval_gates(
     gates = [random_gate(ndcg, random, config.gates, k=k)]
     if champion is None:
         return gates
+    faults = load_champion(champion, material.use_case).faults
+    if faults:
+        note = "; ".join(f"{part}: {why}" for part, why in faults.items())
+        gates.append(
+            Gate("champion_parts", float(len(faults)), 0.0, Verdict.SKIPPED, f"compared without {note}")
+        )
     rival = Manifest.read(champion)
     watermark = int(rival.snapshot.watermark)
     evidence = []

@@ -205,6 +205,42 @@ class PopularConfig(_Part):
     least_subjects: Positive = 50
 
 
+class EnsembleConfig(_Part):
+    """Ensemble and method orders: weights and constant tried one at a time, judged on the validation part.
+
+    Parameters
+    ----------
+    constants, weights
+        Tried for the rank constant and for each method.
+    margin
+        By how many standard errors of the difference a choice has to beat the one before it.
+    rounds
+        At most so often are all numbers gone through.
+    seconds
+        Nothing is tried after this long.
+    subjects
+        Judged by at most so many lines of evidence at a time.
+    least_subjects
+        With fewer to judge by, a tier has the weights of all together.
+    """
+
+    constants: Annotated[tuple[Rate, ...], Field(min_length=1)] = (2.0, 5.0, 10.0, 20.0, 60.0)
+    weights: Annotated[tuple[Annotated[float, Field(ge=0.0)], ...], Field(min_length=1)] = (
+        0.0,
+        0.1,
+        0.3,
+        0.6,
+        1.0,
+        1.6,
+        2.5,
+    )
+    margin: Annotated[float, Field(ge=0.0)] = 0.5
+    rounds: Positive = 3
+    seconds: Annotated[float, Field(ge=0.0)] = 60.0
+    subjects: Positive = 2000
+    least_subjects: Positive = 100
+
+
 class RankerConfig(_Part):
     """The ranker's network and how it is trained."""
 
@@ -278,6 +314,7 @@ class TrainingConfig(_Part):
     als: AlsConfig = AlsConfig()
     two_tower: TwoTowerConfig = TwoTowerConfig()
     popular: PopularConfig = PopularConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
     ranker: RankerConfig = RankerConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: GateConfig = GateConfig()

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.errors import TooFewExamples
+from matchloop.retrieval.choices import Choices
+from matchloop.retrieval.fusion import POOL
 from matchloop.usecase import Method
 from training_jobs import datasets
 from training_jobs.assemble import Parts, two_tower_model
 from training_jobs.build import DataSets, build_datasets
+from training_jobs.choosing import Evidence, choose_fusions, choose_orders, ensemble_top
 from training_jobs.evaluate import ItemKnn, Truth, interval_of, random_top
 from training_jobs.evaluate.baselines import binary
 from training_jobs.gates import lift_of
@@ -22,15 +25,8 @@ from training_jobs.judges import als_judge, tower_judge
 from training_jobs.lists import shown_truth
 from training_jobs.recipes.als import refit_als, train_als
 from training_jobs.recipes.popular import Counting, default_settings, tune_popular
-from training_jobs.scoring import (
-    Known,
-    als_top,
-    best_orders,
-    popular_top,
-    routed_top,
-    tiers_of,
-    two_tower_top,
-)
+from training_jobs.scoring import Known, als_top, popular_top, routed_top, tiers_of, two_tower_top
+from training_jobs.scoring_content import content_index, content_top
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +70,8 @@ class Fitted:
         Each validation subject's items, rows of `Material.items`, best first.
     listed
         The same for `shown_truth`: the items of the latest lists as the release would order them.
+    tops
+        By method, each validation subject's items, `POOL` of them: as many as an ensemble is made of.
     """
 
     parts: Parts
@@ -126,6 +124,10 @@ def fit(
     with watch.step("popular"):
         run.popular()
     run.attempt("ranker", lambda: run.ranker(calibration))
+    with watch.step("content"):
+        run.content()
+    with watch.step("choose"):
+        run.choose()
     with watch.step("evaluate"):
         run.evaluate(rng)
     if not run.parts.names:
@@ -158,6 +160,8 @@ class _Run:
         self.by_lists = len(self.lists) >= config.gates.least_pairs
         self.judged = self.lists if self.by_lists else self.truth
         self.known = Known.of(material.training_events)
+        # As many as an ensemble is made of, and as are measured.
+        self.depth = max(POOL, config.evaluate.depth)
         self.parts = Parts()
         self.skipped: dict[str, str] = {}
         self.metrics: dict[str, float] = {}
@@ -175,7 +179,7 @@ class _Run:
                 self.skipped[part] = error.message
 
     def als(self) -> None:
-        depth = self.config.evaluate.depth
+        depth = self.depth
 
         def top(model: AlsModel, truth: Truth) -> NDArray[np.int64]:
             return als_top(model, self.material, self.known, truth, depth)
@@ -228,7 +232,7 @@ class _Run:
         model = two_tower_model(self.material, found)
         for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
             tops[Method.TWO_TOWER] = two_tower_top(
-                model, self.material, self.known, truth, config.evaluate.depth, encoded
+                model, self.material, self.known, truth, self.depth, encoded
             )
 
     def popular(self) -> None:
@@ -248,9 +252,7 @@ class _Run:
         self.metrics |= settings.metrics
         model = counting.model(settings)
         for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
-            tops[Method.POPULAR] = popular_top(
-                model, self.material, self.known, truth, self.config.evaluate.depth
-            )
+            tops[Method.POPULAR] = popular_top(model, self.material, self.known, truth, self.depth)
         everything = Counting.of(self.material, self.material.events).model(settings)
         if everything.overall.any():
             self.parts = replace(self.parts, popular=everything)
@@ -278,20 +280,48 @@ class _Run:
         self.metrics |= found.metrics
         self.parts = replace(self.parts, ranker=found)
 
+    def content(self) -> None:
+        index = content_index(self.material)
+        for tops, truth in ((self.tops, self.truth), (self.list_tops, self.lists)):
+            tops[Method.CONTENT] = content_top(
+                index, self.material, self.known, truth, self.depth, console=self.console
+            )
+
+    def choose(self) -> None:
+        """Choose ensembles over the whole catalogue, and orders by what judges; see `choosing`.
+
+        Not ensembles by lists: places among the few items that were shown are not places in the catalogue.
+        """
+        config, use_case, k = self.config.ensemble, self.material.use_case, self.config.evaluate.k
+        known = np.unique(self.material.training_events.item)
+        tiers, list_tiers = self.tiers_of(self.truth), self.tiers_of(self.lists)
+        whole = Evidence.of(self.truth, tiers, self.tops, known)
+        fusions = choose_fusions(whole, k, config, seed=self.config.seed)
+        for tops, of in ((self.tops, tiers), (self.list_tops, list_tiers)):
+            tops[Method.ENSEMBLE] = ensemble_top(tops, fusions, of, self.depth)
+        if self.by_lists:
+            judges, margin = Evidence.of(self.lists, list_tiers, self.list_tops, None), 1.0
+        else:
+            judges, margin = Evidence.of(self.truth, tiers, self.tops, known), config.margin
+        orders = choose_orders(use_case, judges, k, margin=margin)
+        chosen = Choices({tier: order.methods for tier, order in orders.items()}, fusions)
+        self.parts = replace(self.parts, choices=chosen)
+        for tier, order in orders.items():
+            self.metrics |= {f"order_{tier}_{name}": value for name, value in order.metrics.items()}
+        for tier, fusion in fusions.items():
+            self.metrics[f"ensemble_{tier}_constant"] = fusion.constant
+            self.metrics |= {f"ensemble_{tier}_{m}": weight for m, weight in fusion.weights.items()}
+
+    def tiers_of(self, truth: Truth) -> NDArray[np.str_]:
+        return tiers_of(self.material.use_case, self.known.counts(truth.subjects))
+
     def evaluate(self, rng: np.random.Generator) -> None:
         k = self.config.evaluate.k
-        use_case = self.material.use_case
-        tiers = tiers_of(use_case, self.known.counts(self.truth.subjects))
-        list_tiers = tiers_of(use_case, self.known.counts(self.lists.subjects))
-        if self.by_lists:
-            orders = best_orders(use_case, self.list_tops, self.lists, list_tiers, k, margin=1.0)
-        else:
-            orders = best_orders(use_case, self.tops, self.truth, tiers, k)
-        self.parts = replace(self.parts, orders=orders)
         tops = {str(method): top for method, top in self.tops.items()}
         depth = self.config.evaluate.depth
-        self.routed = routed_top(self.tops, orders, tiers, depth)
-        self.listed = routed_top(self.list_tops, orders, list_tiers, k)
+        orders = self.parts.choices.orders if self.parts.choices else {}
+        self.routed = routed_top(self.tops, orders, self.tiers_of(self.truth), depth)
+        self.listed = routed_top(self.list_tops, orders, self.tiers_of(self.lists), k)
         tops["routed"] = self.routed
         tops["random"] = random_top(self.truth, depth, rng)
         for name, top in tops.items():

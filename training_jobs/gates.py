@@ -14,6 +14,7 @@ from matchloop.errors import ReleaseRefused
 from matchloop.release import check_golden, verify
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.choices import ENSEMBLE, Choices
 from training_jobs.champion import load_two_tower
 from training_jobs.evaluate.bootstrap import interval_of, resampled_sums
 
@@ -202,6 +203,9 @@ def folder_gates(folder: Path, use_case: UseCase, config: GateConfig) -> list[Ga
 def _answerers(folder: Path, use_case: UseCase, parts: Sequence[str]) -> dict[str, Answerer]:
     """Load every part that has golden requests, as the services do."""
     found: dict[str, Answerer] = {}
+    choices = Choices.read(folder)
+    if choices.fusions:
+        found[ENSEMBLE] = choices.answer
     if "ranker" in parts:
         found["ranker"] = Ranker.load(folder / "ranker", use_case).answer
     if "als" in parts:

@@ -315,7 +315,10 @@ class Retraining:
         folder = self._fetched(champion) if champion is not None else None
         if folder is None or "ranker" not in Manifest.read(folder).parts:
             return {}
-        return RankerSpec.read(folder / "ranker").calibration
+        try:
+            return RankerSpec.read(folder / "ranker").calibration
+        except ReleaseRefused:  # its ranker is not compared with either: see `champion_ranker`
+            return {}
 
     def _is_assembled(self) -> bool:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,6 +151,12 @@ def two_tower_top(
     ids = [material.subject_ids[row] for row in truth.subjects.tolist()]
     past = served_past(items, material.item_ids, known, truth.subjects)
     vectors = model.subject_vectors(subjects, ids, past)
+    told = np.array(
+        [bool(material.subjects[row].features) for row in truth.subjects.tolist()], dtype=np.bool_
+    )
+    if model.uses_history:
+        told[past.subject] = True
+    vectors[~told] = 0.0  # served, it would say that it knows nothing
     return top_by_vectors(vectors, model.item_vectors(items, material.item_ids), truth, k)
 
 
@@ -221,44 +226,3 @@ def routed_top(
 def tiers_of(use_case: UseCase, counts: NDArray[np.int64]) -> NDArray[np.str_]:
     """Return each subject's tier from its number of interactions."""
     return np.array([use_case.tiers.of(count).value for count in counts.tolist()], dtype=np.str_)
-
-
-def best_orders(
-    use_case: UseCase,
-    tops: Mapping[Method, NDArray[np.int64]],
-    truth: Truth,
-    tiers: NDArray[np.str_],
-    k: int,
-    *,
-    margin: float = 0.0,
-    least_subjects: int = 20,
-) -> dict[Tier, tuple[Method, ...]]:
-    """Return each tier's method order with the best NDCG@k on validation.
-
-    Orders of the measured methods are compared as they would be served, each method filling what is missing:
-    one that knows nothing of a subject gives way to the next. A tier with fewer than `least_subjects`
-    validation subjects keeps the use case's order; methods that were not measured come last.
-
-    Parameters
-    ----------
-    margin
-        By how many standard errors of the difference an order has to beat the use case's to replace it.
-    """
-    orders: dict[Tier, tuple[Method, ...]] = {}
-    for tier in Tier:
-        order = use_case.methods.of(tier)
-        rows = np.flatnonzero(tiers == tier.value)
-        if len(rows) >= least_subjects:
-            part = truth.of(rows)
-            measured = sorted(tops, key=lambda method: order.index(method) if method in order else len(order))
-            found = {
-                tried: part.weighted_ndcg(filled([tops[m][rows] for m in tried], k), k)
-                for tried in permutations(measured)
-            }
-            best = max(found, key=lambda tried: float(found[tried].mean()))
-            gain = found[best] - found[tuple(measured)]
-            if gain.mean() <= margin * gain.std() / np.sqrt(len(rows)):
-                best = tuple(measured)
-            order = (*best, *(method for method in order if method not in best))
-        orders[tier] = order
-    return orders

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 UNMATCHED_WEIGHT = 0.3
 """Weight of an item feature that no field match names: it speaks through reactions only."""
 
+LATEST_EVENTS = 100
+"""So many of a subject's latest events make its profile, in serving and in evaluation."""
+
 HALF_LIFE_DAYS = 365.0
 """After this many days a reaction tells half as much about what the subject looks for."""
 

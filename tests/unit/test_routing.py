@@ -10,7 +10,6 @@ import pytest
 from matchloop.entities import EntityId
 from matchloop.errors import InvalidInput
 from matchloop.position import Weighting, examination, exposure_weight
-from matchloop.retrieval.fusion import fuse
 from matchloop.retrieval.routing import Skip, SkipReason, method_order, route
 from matchloop.retrieval.scored import Hit
 from matchloop.usecase import Method, Tier, load_use_cases
@@ -24,29 +23,6 @@ def names(text: str) -> list[EntityId]:
 
 def hits(text: str) -> list[Hit]:
     return [Hit(item, 1.0 / (at + 1)) for at, item in enumerate(names(text))]
-
-
-def test_fusion_puts_first_what_stands_high_in_most() -> None:
-    fused = fuse({ALS: names("abc"), TOWERS: names("bca"), CONTENT: names("bd")}, 9)
-    assert [hit.item for hit in fused] == ["b", "a", "c", "d"]
-    best = fuse({ALS: names("ab"), CONTENT: names("ax")}, 1)[0]
-    assert best.item == "a"
-    assert best.score == pytest.approx(1.0)
-
-
-def test_fusion_weighs_methods_and_breaks_ties_by_id() -> None:
-    rankings = {ALS: names("ab"), CONTENT: names("ba")}
-    assert [hit.item for hit in fuse(rankings, 2)] == ["a", "b"]
-    assert [hit.item for hit in fuse(rankings, 2, weights={CONTENT: 2.0})] == ["b", "a"]
-    assert [hit.item for hit in fuse({ALS: names("x"), CONTENT: names("y")}, 2, weights={ALS: 0.0})] == ["y"]
-    assert fuse({}, 5) == []
-    assert fuse(rankings, 0) == []
-
-
-@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
-def test_fusion_refuses_weights_that_mean_nothing(weight: float) -> None:
-    with pytest.raises(InvalidInput):
-        fuse({ALS: names("a")}, 1, weights={ALS: weight})
 
 
 def test_the_order_is_the_requests_or_the_tiers() -> None:

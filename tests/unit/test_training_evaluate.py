@@ -19,7 +19,7 @@ from training_jobs.gates import (
     random_gate,
     ranker_gate,
 )
-from training_jobs.scoring import best_orders, filled, routed_top, tiers_of
+from training_jobs.scoring import filled, routed_top, tiers_of
 
 
 def rows(*pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -85,16 +85,6 @@ def test_methods_fill_what_is_missing_in_order() -> None:
     tiers = tiers_of(INVESTORS, np.array([3, 25]))
     orders = {Tier.COLD: (Method.CONTENT, Method.ALS), Tier.HOT: (Method.ALS, Method.POPULAR)}
     assert routed_top(tops, orders, tiers, 3).tolist() == [[5, -1, -1], [8, 9, 1]]
-
-
-def test_each_tier_gets_the_order_that_is_best_on_validation() -> None:
-    n = 30
-    truth = truth_of(rows(*((s, 0) for s in range(n))), rows(), (n, 3))
-    good, bad = np.tile([0, 1], (n, 1)), np.tile([2, 1], (n, 1))
-    orders = best_orders(INVESTORS, {Method.TWO_TOWER: bad, Method.ALS: good}, truth, np.full(n, "warm"), 2)
-
-    assert orders[Tier.WARM][:2] == (Method.ALS, Method.TWO_TOWER)
-    assert orders[Tier.HOT] == INVESTORS.methods.hot
 
 
 @pytest.mark.parametrize(("candidate", "verdict"), [(0.50, Verdict.PASSED), (0.10, Verdict.REFUSED)])

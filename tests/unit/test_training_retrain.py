@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +16,13 @@ from matchloop.errors import NotFound, TooFewExamples
 from matchloop.release import CHAMPION, Manifest, check_golden, verify
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.choices import Choices
 from matchloop.retrieval.popular import PopularModel
 from matchloop.testing.registries import FolderRegistry
 from matchloop.usecase import Method, Tier
 from tests.unit.training_worlds import INVESTORS, named, ranked_world, snapshot_of
 from training_jobs import tracking
-from training_jobs.champion import load_two_tower, orders_of, ranker_duel
+from training_jobs.champion import load_champion, load_two_tower, orders_of, ranker_duel
 from training_jobs.config import TrainingConfig, load_config
 from training_jobs.datasets.ranker import split_by_time
 from training_jobs.gates import Verdict, folder_gates, passed, ranker_gate
@@ -167,6 +169,53 @@ def test_a_ranker_that_learned_upside_down_is_refused(tmp_path: Path) -> None:
 
     assert gate.verdict is Verdict.REFUSED
     assert gate.value < 0.8 * gate.threshold
+
+
+def test_a_champion_that_cannot_be_loaded_whole_stops_nothing(tmp_path: Path) -> None:
+    """Its popular part and its choices are of another version: compared without them, and said so."""
+    steps = Steps(tmp_path)
+    first = steps.run(ranked_world(tmp_path / "first", lists=300).folder)
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+    assert champion is not None
+    folder = steps.registry.fetch(champion, tmp_path / "fetched")
+    older = tmp_path / "older" / "old"
+    shutil.copytree(folder, older)
+    (older / "popular" / "reference.npy").unlink()
+    (older / "routing.json").write_text('{"version": 99}')
+    (older / "manifest.json").unlink()
+    manifest = Manifest.read(folder)
+    Manifest.write(
+        older,
+        release="old",
+        use_case=INVESTORS,
+        created=manifest.created,
+        snapshot=manifest.snapshot,
+        parts=manifest.parts,
+        metrics=manifest.metrics,
+    )
+    registered = steps.registry.register(older, INVESTORS.id, run_id=None, metrics={})
+    steps.registry.set_alias(INVESTORS.id, CHAMPION, registered.version)
+    found = steps.run(ranked_world(tmp_path / "second", lists=400).folder)
+
+    assert first.release != found.release
+    said = next(gate for gate in found.gates if gate.name == "champion_parts")
+    assert (said.value, said.verdict) == (2.0, Verdict.SKIPPED)
+    assert "reference" in said.note
+    assert "version 99" in said.note
+    assert set(load_champion(older, INVESTORS).faults) == {"popular", "routing"}
+
+
+def test_a_release_says_what_its_ensembles_are_made_of(done: tuple[Steps, Any]) -> None:
+    steps, found = done
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+    assert champion is not None
+    folder = steps.registry.fetch(champion, steps.folder / "again")
+    choices = Choices.read(folder)
+
+    assert set(choices.orders) == set(Tier)
+    for tier, fusion in choices.fusions.items():
+        assert found.metrics[f"ensemble_{tier}_constant"] == fusion.constant
+    check_golden(folder, {"ensemble": choices.answer})
 
 
 def test_without_enough_lists_it_releases_without_a_ranker(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def top_of_scores(scores: NDArray[np.float32], seen: Any, k: int) -> NDArray[np.
     rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
     scores[rows, seen.indices] = -np.inf
     width = min(k, scores.shape[1])
-    best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+    best = np.sort(np.argpartition(-scores, width - 1, axis=1)[:, :width], axis=1)  # equal scores by row
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
     best = np.take_along_axis(best, order, axis=1)
     best[np.take_along_axis(scores, best, axis=1) == -np.inf] = -1
