@@ -94,8 +94,13 @@ def retrieval_gates(
         theirs = champion_top(champion, material, newer, config) if len(newer) else own
         ndcg, rivals = (newer.weighted_ndcg(top, k) for top in (own, theirs))
         evidence.append(paired_evidence(name, ndcg, rivals, newer.chance_ndcg(k), rng=rng))
-    lift = lift_evidence(metrics, rival.metrics, rng)
-    gates.append(champion_gate([*evidence, *([lift] if lift else [])], config.gates))
+    if all(each.count < config.gates.least_pairs for each in evidence):
+        # Each lift is over neighbours of its own data. Where lists were served, those data are mostly what
+        # the champion chose to show, which makes its neighbours strong: the same pairs tell more, if there
+        # are enough of them.
+        lift = lift_evidence(metrics, rival.metrics, rng)
+        evidence = [*evidence, *([lift] if lift else [])]
+    gates.append(champion_gate(evidence, config.gates))
     return gates
 
 
