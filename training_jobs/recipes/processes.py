@@ -117,5 +117,6 @@ def joined() -> Iterator[Group]:
         raise
     else:
         group.hand_out(None)
+        dist.barrier()  # who leaves while another still sends is aborted by gloo
     finally:
         dist.destroy_process_group()
