@@ -55,12 +55,18 @@ class GetCandidatesRequest(_message.Message):
     METHODS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     ONLY_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    RELEASE_ALIAS_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
     subject_id: _builtins.str
     count: _builtins.int
     """How many; 0: 20. At most 500."""
     explain: _builtins.bool
     """With contributions."""
+    release_alias: _builtins.str
+    """Answers with the release under this alias: `champion` (also when empty) or
+    `challenger`. While none is loaded under it the champion's answers, and `release`
+    says so.
+    """
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Item ids to leave out, at most 1000."""
@@ -99,10 +105,11 @@ class GetCandidatesRequest(_message.Message):
         methods: _abc.Iterable[_session_pb2.Method.ValueType] | None = ...,
         explain: _builtins.bool = ...,
         only_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        release_alias: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exclude_item_ids", b"exclude_item_ids", "explain", b"explain", "filters", b"filters", "methods", b"methods", "only_item_ids", b"only_item_ids", "subject_features", b"subject_features", "subject_id", b"subject_id", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exclude_item_ids", b"exclude_item_ids", "explain", b"explain", "filters", b"filters", "methods", b"methods", "only_item_ids", b"only_item_ids", "release_alias", b"release_alias", "subject_features", b"subject_features", "subject_id", b"subject_id", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#matchloop/feedback/v1/session.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x0bSessionItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12-\n\x06method\x18\x03 \x01(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\x02\x12\x12\n\npropensity\x18\x05 \x01(\x01\"\xce\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08use_case\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x0b\n\x03\x61rm\x18\x05 \x01(\t\x12)\n\x04tier\x18\x06 \x01(\x0e\x32\x1b.matchloop.feedback.v1.Tier\x12\x10\n\x08reranked\x18\x07 \x01(\x08\x12\x34\n\x06source\x18\x08 \x01(\x0e\x32$.matchloop.feedback.v1.SessionSource\x12.\n\nserve_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rfeature_names\x18\n \x03(\t\x12\x31\n\x05items\x18\x0b \x03(\x0b\x32\".matchloop.feedback.v1.SessionItem*\x83\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x12\n\x0eMETHOD_CONTENT\x10\x01\x12\x0e\n\nMETHOD_ALS\x10\x02\x12\x14\n\x10METHOD_TWO_TOWER\x10\x03\x12\x13\n\x0fMETHOD_ENSEMBLE\x10\x04\x12\x12\n\x0eMETHOD_POPULAR\x10\x05*H\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_COLD\x10\x01\x12\r\n\tTIER_WARM\x10\x02\x12\x0c\n\x08TIER_HOT\x10\x03*f\n\rSessionSource\x12\x1e\n\x1aSESSION_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_SOURCE_RANKING\x10\x01\x12\x19\n\x15SESSION_SOURCE_CLIENT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#matchloop/feedback/v1/session.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n\x0bSessionItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12-\n\x06method\x18\x03 \x01(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\x02\x12\x12\n\npropensity\x18\x05 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_retrieval_score\"\xce\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08use_case\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x0b\n\x03\x61rm\x18\x05 \x01(\t\x12)\n\x04tier\x18\x06 \x01(\x0e\x32\x1b.matchloop.feedback.v1.Tier\x12\x10\n\x08reranked\x18\x07 \x01(\x08\x12\x34\n\x06source\x18\x08 \x01(\x0e\x32$.matchloop.feedback.v1.SessionSource\x12.\n\nserve_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rfeature_names\x18\n \x03(\t\x12\x31\n\x05items\x18\x0b \x03(\x0b\x32\".matchloop.feedback.v1.SessionItem*\x83\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x12\n\x0eMETHOD_CONTENT\x10\x01\x12\x0e\n\nMETHOD_ALS\x10\x02\x12\x14\n\x10METHOD_TWO_TOWER\x10\x03\x12\x13\n\x0fMETHOD_ENSEMBLE\x10\x04\x12\x12\n\x0eMETHOD_POPULAR\x10\x05*H\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_COLD\x10\x01\x12\r\n\tTIER_WARM\x10\x02\x12\x0c\n\x08TIER_HOT\x10\x03*f\n\rSessionSource\x12\x1e\n\x1aSESSION_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_SOURCE_RANKING\x10\x01\x12\x19\n\x15SESSION_SOURCE_CLIENT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.feedback.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METHOD']._serialized_start=566
-  _globals['_METHOD']._serialized_end=697
-  _globals['_TIER']._serialized_start=699
-  _globals['_TIER']._serialized_end=771
-  _globals['_SESSIONSOURCE']._serialized_start=773
-  _globals['_SESSIONSOURCE']._serialized_end=875
+  _globals['_METHOD']._serialized_start=616
+  _globals['_METHOD']._serialized_end=747
+  _globals['_TIER']._serialized_start=749
+  _globals['_TIER']._serialized_end=821
+  _globals['_SESSIONSOURCE']._serialized_start=823
+  _globals['_SESSIONSOURCE']._serialized_end=925
   _globals['_SESSIONITEM']._serialized_start=96
-  _globals['_SESSIONITEM']._serialized_end=226
-  _globals['_SESSION']._serialized_start=229
-  _globals['_SESSION']._serialized_end=563
+  _globals['_SESSIONITEM']._serialized_end=276
+  _globals['_SESSION']._serialized_start=279
+  _globals['_SESSION']._serialized_end=613
 # @@protoc_insertion_point(module_scope)

@@ -97,6 +97,7 @@ class SessionItem(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     PROPENSITY_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     score: _builtins.float
     """The final score the list was ordered by; finite."""
@@ -106,6 +107,8 @@ class SessionItem(_message.Message):
     """Probability with which this item was placed at this rank; 0: not logged, else in
     (0, 1].
     """
+    retrieval_score: _builtins.float
+    """The method's own score, before calibration and ranking; finite. Left out: not logged."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The ranking features when the list was served: as many as the session has
@@ -120,12 +123,15 @@ class SessionItem(_message.Message):
         method: Global___Method.ValueType = ...,
         features: _abc.Iterable[_builtins.float] | None = ...,
         propensity: _builtins.float = ...,
+        retrieval_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score", "retrieval_score", b"retrieval_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "item_id", b"item_id", "method", b"method", "propensity", b"propensity", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score", "features", b"features", "item_id", b"item_id", "method", b"method", "propensity", b"propensity", "retrieval_score", b"retrieval_score", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retrieval_score: _TypeAlias = _typing.Literal["retrieval_score"]  # noqa: Y015
+    _WhichOneofArgType__retrieval_score: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retrieval_score) -> _WhichOneofReturnType__retrieval_score | None: ...
 
 Global___SessionItem: _TypeAlias = SessionItem  # noqa: Y015
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%matchloop/ranking/v1/experiment.proto\x12\x14matchloop.ranking.v1\"7\n\x0cRateInterval\x12\x0c\n\x04rate\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\x81\x02\n\tArmResult\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x10\n\x08subjects\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12\x36\n\nclick_rate\x18\x05 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12@\n\x14strong_positive_rate\x18\x06 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12\x38\n\x0c\x64islike_rate\x18\x07 \x01(\x0b\x32\".matchloop.ranking.v1.RateIntervalb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%matchloop/ranking/v1/experiment.proto\x12\x14matchloop.ranking.v1\"7\n\x0cRateInterval\x12\x0c\n\x04rate\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\xd8\x02\n\tArmResult\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x10\n\x08subjects\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12\x36\n\nclick_rate\x18\x05 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12@\n\x14strong_positive_rate\x18\x06 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12\x38\n\x0c\x64islike_rate\x18\x07 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12\x16\n\x0e\x65xpected_share\x18\x08 \x01(\x01\x12\r\n\x05shown\x18\t \x01(\x03\x12\x16\n\x0emean_diversity\x18\n \x01(\x01\x12\x16\n\x0emean_freshness\x18\x0b \x01(\x01\"\xc3\x01\n\rArmDifference\x12\x36\n\nclick_rate\x18\x01 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12@\n\x14strong_positive_rate\x18\x02 \x01(\x0b\x32\".matchloop.ranking.v1.RateInterval\x12\x38\n\x0c\x64islike_rate\x18\x03 \x01(\x0b\x32\".matchloop.ranking.v1.RateIntervalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RATEINTERVAL']._serialized_start=63
   _globals['_RATEINTERVAL']._serialized_end=118
   _globals['_ARMRESULT']._serialized_start=121
-  _globals['_ARMRESULT']._serialized_end=378
+  _globals['_ARMRESULT']._serialized_end=465
+  _globals['_ARMDIFFERENCE']._serialized_start=468
+  _globals['_ARMDIFFERENCE']._serialized_end=663
 # @@protoc_insertion_point(module_scope)

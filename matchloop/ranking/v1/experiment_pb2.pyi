@@ -56,10 +56,21 @@ class ArmResult(_message.Message):
     CLICK_RATE_FIELD_NUMBER: _builtins.int
     STRONG_POSITIVE_RATE_FIELD_NUMBER: _builtins.int
     DISLIKE_RATE_FIELD_NUMBER: _builtins.int
+    EXPECTED_SHARE_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    MEAN_DIVERSITY_FIELD_NUMBER: _builtins.int
+    MEAN_FRESHNESS_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     release: _builtins.str
     subjects: _builtins.int
     sessions: _builtins.int
+    expected_share: _builtins.float
+    """The share of subjects that this arm should get."""
+    shown: _builtins.int
+    """Items shown; what the rates are of."""
+    mean_diversity: _builtins.float
+    """Means over the items shown."""
+    mean_freshness: _builtins.float
     @_builtins.property
     def click_rate(self) -> Global___RateInterval: ...
     @_builtins.property
@@ -76,11 +87,45 @@ class ArmResult(_message.Message):
         click_rate: Global___RateInterval | None = ...,
         strong_positive_rate: Global___RateInterval | None = ...,
         dislike_rate: Global___RateInterval | None = ...,
+        expected_share: _builtins.float = ...,
+        shown: _builtins.int = ...,
+        mean_diversity: _builtins.float = ...,
+        mean_freshness: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["click_rate", b"click_rate", "dislike_rate", b"dislike_rate", "strong_positive_rate", b"strong_positive_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "click_rate", b"click_rate", "dislike_rate", b"dislike_rate", "release", b"release", "sessions", b"sessions", "strong_positive_rate", b"strong_positive_rate", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "click_rate", b"click_rate", "dislike_rate", b"dislike_rate", "expected_share", b"expected_share", "mean_diversity", b"mean_diversity", "mean_freshness", b"mean_freshness", "release", b"release", "sessions", b"sessions", "shown", b"shown", "strong_positive_rate", b"strong_positive_rate", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ArmResult: _TypeAlias = ArmResult  # noqa: Y015
+
+@_typing.final
+class ArmDifference(_message.Message):
+    """How far the challenger is ahead of the champion: differences of their rates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLICK_RATE_FIELD_NUMBER: _builtins.int
+    STRONG_POSITIVE_RATE_FIELD_NUMBER: _builtins.int
+    DISLIKE_RATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def click_rate(self) -> Global___RateInterval: ...
+    @_builtins.property
+    def strong_positive_rate(self) -> Global___RateInterval: ...
+    @_builtins.property
+    def dislike_rate(self) -> Global___RateInterval: ...
+    def __init__(
+        self,
+        *,
+        click_rate: Global___RateInterval | None = ...,
+        strong_positive_rate: Global___RateInterval | None = ...,
+        dislike_rate: Global___RateInterval | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["click_rate", b"click_rate", "dislike_rate", b"dislike_rate", "strong_positive_rate", b"strong_positive_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["click_rate", b"click_rate", "dislike_rate", b"dislike_rate", "strong_positive_rate", b"strong_positive_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArmDifference: _TypeAlias = ArmDifference  # noqa: Y015

@@ -340,12 +340,27 @@ class GetExperimentResultsResponse(_message.Message):
     SAMPLE_RATIO_P_VALUE_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
     STOP_REASON_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    CHALLENGER_SHARE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
     sample_ratio_p_value: _builtins.float
     """Probability of shares at least as uneven as these if subjects were dealt fairly."""
     stopped: _builtins.bool
     stop_reason: _builtins.str
+    experiment_id: _builtins.str
+    challenger_share: _builtins.float
+    confidence: _builtins.float
+    """That of all intervals, e.g. 0.95."""
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[_experiment_pb2.ArmResult]: ...
+    @_builtins.property
+    def difference(self) -> _experiment_pb2.ArmDifference:
+        """Challenger minus champion; not set until both arms have subjects."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -353,10 +368,15 @@ class GetExperimentResultsResponse(_message.Message):
         sample_ratio_p_value: _builtins.float = ...,
         stopped: _builtins.bool = ...,
         stop_reason: _builtins.str = ...,
+        difference: _experiment_pb2.ArmDifference | None = ...,
+        experiment_id: _builtins.str = ...,
+        challenger_share: _builtins.float = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        confidence: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "sample_ratio_p_value", b"sample_ratio_p_value", "stop_reason", b"stop_reason", "stopped", b"stopped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "challenger_share", b"challenger_share", "confidence", b"confidence", "difference", b"difference", "experiment_id", b"experiment_id", "sample_ratio_p_value", b"sample_ratio_p_value", "start_time", b"start_time", "stop_reason", b"stop_reason", "stopped", b"stopped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

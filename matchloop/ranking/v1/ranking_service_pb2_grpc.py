@@ -87,7 +87,9 @@ class RankingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetExperimentResults(self, request, context):
-        """Returns the running experiment's results by arm.
+        """Returns the results by arm of the running experiment, else of the latest. Intervals
+        are always valid: looking often, and stopping when they part, keeps their promise.
+        NOT_FOUND when the use case never had one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,10 @@ class RankingServiceStub:
     release and that release's data.
     """
     GetExperimentResults: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.GetExperimentResultsRequest, _ranking_service_pb2.GetExperimentResultsResponse]
-    """Returns the running experiment's results by arm."""
+    """Returns the results by arm of the running experiment, else of the latest. Intervals
+    are always valid: looking often, and stopping when they part, keeps their promise.
+    NOT_FOUND when the use case never had one.
+    """
 
 @_typing.type_check_only
 class RankingServiceAsyncStub(RankingServiceStub):
@@ -66,7 +69,10 @@ class RankingServiceAsyncStub(RankingServiceStub):
     release and that release's data.
     """
     GetExperimentResults: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.GetExperimentResultsRequest, _ranking_service_pb2.GetExperimentResultsResponse]  # type: ignore[assignment]
-    """Returns the running experiment's results by arm."""
+    """Returns the results by arm of the running experiment, else of the latest. Intervals
+    are always valid: looking often, and stopping when they part, keeps their promise.
+    NOT_FOUND when the use case never had one.
+    """
 
 class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes the list. Served by ranking_svc."""
@@ -107,6 +113,9 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ranking_service_pb2.GetExperimentResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ranking_service_pb2.GetExperimentResultsResponse, _abc.Awaitable[_ranking_service_pb2.GetExperimentResultsResponse]]:
-        """Returns the running experiment's results by arm."""
+        """Returns the results by arm of the running experiment, else of the latest. Intervals
+        are always valid: looking often, and stopping when they part, keeps their promise.
+        NOT_FOUND when the use case never had one.
+        """
 
 def add_RankingServiceServicer_to_server(servicer: RankingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
