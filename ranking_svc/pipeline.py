@@ -14,7 +14,7 @@ from matchloop.observe.logs import get_logger
 from matchloop.rerank.features import min_max
 from matchloop.rpc import deadline
 from matchloop.usecase import Tier
-from ranking_svc.arms import arm_of
+from matchloop.experiments.arms import arm_of
 from ranking_svc.domain import Candidate, Candidates, Part, Recommendation, Session
 from ranking_svc.session_log import Outcome
 
