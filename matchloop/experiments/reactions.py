@@ -1,4 +1,4 @@
-"""What came of lists, as sums over subjects: enough for intervals of rates when a subject sees many items."""
+"""What came of the lists of an arm and a release: sums over subjects, which intervals of rates need."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Sums over subjects, of how many of the items shown to a subject drew a reaction.
+    """Sums over the subjects of a group, of how many of the items shown to a subject drew a reaction.
 
     Parameters
     ----------
     total
-        Items shown that drew it, over all subjects; an item of a list counts once.
+        Items shown that drew it; an item of a list counts once.
     squares
         The sum over subjects of the square of a subject's number.
     products
@@ -36,21 +36,23 @@ class Reactions:
         The sum over subjects of the square of the items it was shown.
     clicks
         Any reaction with a positive weight but a mere view.
+    strong_positives, dislikes
+        Strong positives of the use case; rejections.
     reranked_sessions
         Lists that a trained model ordered.
     mean_diversity, mean_freshness
-        Means over the items shown whose features were logged; 0 for none.
+        Of the items whose features `diversity`, `recency` were logged; 0 for none.
     """
 
     arm: str
     release: str
-    subjects: int = 0
-    sessions: int = 0
-    shown: int = 0
-    shown_squares: float = 0.0
-    clicks: Moments = Moments()
-    strong_positives: Moments = Moments()
-    dislikes: Moments = Moments()
-    reranked_sessions: int = 0
-    mean_diversity: float = 0.0
-    mean_freshness: float = 0.0
+    subjects: int
+    sessions: int
+    shown: int
+    shown_squares: float
+    clicks: Moments
+    strong_positives: Moments
+    dislikes: Moments
+    reranked_sessions: int
+    mean_diversity: float
+    mean_freshness: float
