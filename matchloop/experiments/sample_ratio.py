@@ -18,7 +18,7 @@ def sample_ratio_p_value(challengers: int, champions: int, *, share: float) -> f
 
         B(k s + a, k (1 - s) + b) / B(k s, k (1 - s)) / (s^a (1 - s)^b)
 
-    with a and b subjects of the challenger's and the champion's arm, s the share and k `CONFIDENCE`. A test of
+    with a and b subjects of the challenger's and the champion's arm, s the share, k `CONFIDENCE`. A test of
     fixed size would give smaller values, and cry wolf to who looks often.
 
     Parameters

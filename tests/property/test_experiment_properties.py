@@ -35,6 +35,9 @@ def reactions(subjects: list[tuple[int, int]], arm: str = "champion", release: s
         clicks=moments,
         strong_positives=moments,
         dislikes=moments,
+        reranked_sessions=0,
+        mean_diversity=0.0,
+        mean_freshness=0.0,
     )
 
 
