@@ -158,9 +158,14 @@ def register(steps: Retraining) -> None:
 
 
 @step
-def promote(steps: Retraining) -> None:
+def promote(
+    steps: Retraining,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it whatever the gates say; this is noted with it.")
+    ] = False,
+) -> None:
     """Make the release champion if it passes every gate; exit code 3 if it does not."""
-    promoted = steps.promote()
+    promoted = steps.promote(force=force)
     console.print(gate_table(steps.evaluate(), steps.release))
     _end(steps.release, promoted=promoted)
 
