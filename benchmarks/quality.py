@@ -175,12 +175,15 @@ def _figures(
 
 
 def _print(use_case: str, figures: Figures) -> None:
-    methods = list(figures["all"])
-    table = Table("tier", "subjects", "pairs", *methods, title=f"{use_case}: NDCG@{K} (hit, recall)")
+    """Print a line for each method: NDCG and, behind it, the share of subjects with a hit."""
+    table = Table("method", title=f"{use_case}: NDCG@{K} (hit@{K})")
     for tier, by_method in figures.items():
-        cells = [" ".join(f"{by_method[method][name]:.4f}" for name in REPORTED) for method in methods]
-        first = by_method[methods[0]]
-        table.add_row(tier, str(int(first["subjects"])), str(int(first["pairs"])), *cells)
+        counts = next(iter(by_method.values()))
+        table.add_column(f"{tier}\n{counts['subjects']:,.0f} subjects\n{counts['pairs']:,.0f} pairs")
+    for method in figures["all"]:
+        found = [by_method[method] for by_method in figures.values()]
+        cells = [f"{each[f'ndcg@{K}']:.4f} ({each[f'hit@{K}']:.2f})" for each in found]
+        table.add_row(method, *cells, style="bold" if method == "routed" else "")
     console.print(table)
 
 
