@@ -29,6 +29,11 @@ WRITING = (
     "RecordInteractions",
     "RecordDislike",
     "MarkNegativesUsed",
+    "AcquireLease",
+    "ReleaseLease",
+    "RecordAct",
+    "StartExperiment",
+    "StopExperiment",
 )
 ANSWERS = {Reason.ENTITY_NOT_FOUND, Reason.SESSION_NOT_FOUND, Reason.NOT_IMPLEMENTED}
 MEGABYTE = 2**20
