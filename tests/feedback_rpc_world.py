@@ -25,6 +25,8 @@ from matchloop.catalog.v1 import catalog_service_pb2_grpc, entity_pb2
 from matchloop.errors import MatchloopError, Reason
 from matchloop.feedback.v1 import dislike_pb2, feedback_service_pb2_grpc, interaction_pb2, session_pb2
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback
+from matchloop.operations.v1 import operations_service_pb2 as operations
+from matchloop.operations.v1 import operations_service_pb2_grpc
 from matchloop.rpc.settings import ServerSettings
 from matchloop.rpc.status import from_rpc_error
 from playground.postgres import EmbeddedPostgres
@@ -52,11 +54,15 @@ class World:
         return self.now
 
     def call(self, method: str, request: Message) -> Any:
-        stub = self.catalog if hasattr(self.catalog, method) else self.feedback
         try:
-            return getattr(stub, method)(request, timeout=30)
+            return self.method(method)(request, timeout=30)
         except grpc.RpcError as error:
             raise from_rpc_error(error, upstream="feedback_svc") from error
+
+    def method(self, name: str) -> Any:
+        """Return an RPC of whichever service has it."""
+        stubs = (self.catalog, self.feedback, self.operations)
+        return next(getattr(stub, name) for stub in stubs if hasattr(stub, name))
 
     def error(self, method: str, request: Message) -> MatchloopError | None:
         """Return what a call is refused with; None when it is answered."""
@@ -81,6 +87,7 @@ class World:
         self._channel = grpc.insecure_channel(self._server.address)
         self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(self._channel)
         self.feedback = feedback_service_pb2_grpc.FeedbackServiceStub(self._channel)
+        self.operations = operations_service_pb2_grpc.OperationsServiceStub(self._channel)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,9 +116,8 @@ def rows(store: Store) -> dict[str, int]:
 
 def unavailable(world: World, method: str, request: Message) -> str:
     """Assert that a call fails as a store that is away does, and says when to retry; return its message."""
-    stub = world.catalog if hasattr(world.catalog, method) else world.feedback
     with pytest.raises(grpc.RpcError) as raised:
-        getattr(stub, method)(request, timeout=30)
+        world.method(method)(request, timeout=30)
     assert from_rpc_error(raised.value, upstream="feedback_svc").reason is Reason.STORE_UNAVAILABLE
     failed: Any = raised.value
     assert failed.code() is grpc.StatusCode.UNAVAILABLE
@@ -131,7 +137,9 @@ def tables(store: PostgresStore) -> list[str]:
 
 def methods() -> Iterator[tuple[str, type[Message]]]:
     """Give every RPC's name and request type."""
-    return methods_of((catalog, "CatalogService"), (feedback, "FeedbackService"))
+    return methods_of(
+        (catalog, "CatalogService"), (feedback, "FeedbackService"), (operations, "OperationsService")
+    )
 
 
 def startup(id_: str = "a", **features: entity_pb2.FeatureValue) -> entity_pb2.Entity:

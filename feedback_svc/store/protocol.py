@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from feedback_svc.catalog import ChangePage, ChangePosition, Deactivated, ItemStats, UpsertCounts
@@ -15,9 +15,15 @@ from feedback_svc.expiry import ExpiryPosition, ExpiryRule, ExpiryStep
 from feedback_svc.insight import SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.matches.ledger import MatchFilter, StoredMatch
+from feedback_svc.operations.experiments import ExperimentPosition
+from feedback_svc.operations.leases import Grant
+from feedback_svc.operations.reactions import ReactionKinds, ServedLists
 from feedback_svc.retraining import NegativeNumbers
 from feedback_svc.sessions import RecordFilter, Session, SessionsRecorded
+from matchloop.acts import Act, ActKind
 from matchloop.entities import Entity, EntityKey
+from matchloop.experiments.experiment import Experiment
+from matchloop.experiments.reactions import Reactions
 from matchloop.usecase import DislikeReason
 
 
@@ -210,5 +216,44 @@ class Store(Protocol):
         """Count the first `PLACES` places on the latest `LISTS_PER_DAY` lists of each day of the window.
 
         `values` are those to count, of `features`; None: all.
+        """
+        ...
+
+    def acquire_lease(self, name: str, holder: str, *, duration: timedelta, now: datetime) -> Grant:
+        """Answer who asks for a lease, as `feedback_svc.operations.leases.ask`; of two at once one wins."""
+        ...
+
+    def release_lease(self, name: str, holder: str, *, now: datetime) -> bool:
+        """Give a lease back; False, and nothing changes, when it is not the holder's any more."""
+        ...
+
+    def record_act(self, act: Act) -> bool:
+        """Store an act; False when one with its id was stored before, which is left as it is."""
+        ...
+
+    def list_acts(
+        self, use_case: str, kinds: Collection[ActKind], *, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Act]:
+        """List by act time and id, latest first, from after one; `use_case`, `kinds` empty: of all."""
+        ...
+
+    def start_experiment(self, experiment: Experiment) -> Experiment:
+        """Store an experiment, one that runs a use case; return it as stored; raises Conflict."""
+        ...
+
+    def stop_experiment(self, experiment_id: str, *, reason: str, now: datetime) -> Experiment:
+        """Stop an experiment unless it is; return it as stored; raises NotFound."""
+        ...
+
+    def list_experiments(
+        self, use_case: str, *, after: ExperimentPosition | None, limit: int
+    ) -> list[Experiment]:
+        """List by position, from after one; `use_case` empty: of all."""
+        ...
+
+    def sum_reactions(self, which: ServedLists, kinds: ReactionKinds) -> tuple[Reactions, ...]:
+        """Sum up what came of lists by arm, then release, as `feedback_svc.operations.reactions.sum_up`.
+
+        An item of a list counts once per kind. Reactions tied to these lists count whenever they came.
         """
         ...

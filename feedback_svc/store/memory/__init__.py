@@ -8,6 +8,7 @@ from feedback_svc.store.memory.embeddings import MemoryEmbeddings
 from feedback_svc.store.memory.erasure import MemoryErasure
 from feedback_svc.store.memory.insight import MemoryInsight
 from feedback_svc.store.memory.matches import MemoryMatches
+from feedback_svc.store.memory.operations import MemoryOperations
 from feedback_svc.store.memory.retention import MemoryRetention
 
 
@@ -19,6 +20,7 @@ class MemoryStore(
     MemoryEmbeddings,
     MemoryErasure,
     MemoryInsight,
+    MemoryOperations,
 ):
     """A `Store` in memory."""
 

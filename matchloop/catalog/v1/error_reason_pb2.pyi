@@ -55,6 +55,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. Too little data to train on; the message has the counts."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 16
     """INTERNAL. A bug of ours. The message holds no detail; the service's log does."""
+    ERROR_REASON_EXPERIMENT_NOT_FOUND: _ErrorReason.ValueType  # 17
+    """NOT_FOUND. No such experiment is stored."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error of every matchloop service carries a
@@ -96,4 +98,6 @@ ERROR_REASON_TOO_FEW_EXAMPLES: ErrorReason.ValueType  # 15
 """FAILED_PRECONDITION. Too little data to train on; the message has the counts."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """INTERNAL. A bug of ours. The message holds no detail; the service's log does."""
+ERROR_REASON_EXPERIMENT_NOT_FOUND: ErrorReason.ValueType  # 17
+"""NOT_FOUND. No such experiment is stored."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

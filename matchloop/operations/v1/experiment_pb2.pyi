@@ -49,7 +49,7 @@ class Experiment(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def stop_time(self) -> _timestamp_pb2.Timestamp:
-        """Not set while it runs."""
+        """Not set while it runs. Not read by StartExperiment, nor is `stop_reason`."""
 
     def __init__(
         self,

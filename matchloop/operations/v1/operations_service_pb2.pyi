@@ -171,7 +171,7 @@ class ListActsRequest(_message.Message):
     page_token: _builtins.str
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_act_pb2.ActKind.ValueType]:
-        """Empty: of all kinds."""
+        """Empty: of all kinds. At most 16."""
 
     def __init__(
         self,
@@ -360,7 +360,9 @@ class GetReactionsRequest(_message.Message):
     """Lists of this release only; empty: of all."""
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
-        """Lists served from this time on, and before that one. `from_time` is required."""
+        """Lists served from this time on, and before that one. `from_time` is required;
+        `to_time` left out: until now.
+        """
 
     @_builtins.property
     def to_time(self) -> _timestamp_pb2.Timestamp: ...

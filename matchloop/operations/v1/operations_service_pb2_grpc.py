@@ -86,8 +86,9 @@ class OperationsServiceServicer:
     """
 
     def AcquireLease(self, request, context):
-        """Takes a lease that nobody holds or that has expired, or prolongs the holder's own.
-        Never waits: `acquired` false says who holds it.
+        """Takes a lease that nobody holds or that has expired, or prolongs the holder's own,
+        which is never shortened and keeps its `acquire_time`: another one says that it had
+        expired in between. Never waits: `acquired` false says who holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +125,7 @@ class OperationsServiceServicer:
 
     def StopExperiment(self, request, context):
         """Stops an experiment; one stopped before keeps its time and reason.
+        EXPERIMENT_NOT_FOUND for one that was never started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,8 +37,9 @@ class OperationsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationsServiceAsyncStub: ...
     AcquireLease: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.AcquireLeaseRequest, _operations_service_pb2.AcquireLeaseResponse]
-    """Takes a lease that nobody holds or that has expired, or prolongs the holder's own.
-    Never waits: `acquired` false says who holds it.
+    """Takes a lease that nobody holds or that has expired, or prolongs the holder's own,
+    which is never shortened and keeps its `acquire_time`: another one says that it had
+    expired in between. Never waits: `acquired` false says who holds it.
     """
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ReleaseLeaseRequest, _operations_service_pb2.ReleaseLeaseResponse]
     """Gives a lease back; one that is not the holder's any more is left alone."""
@@ -51,7 +52,9 @@ class OperationsServiceStub:
     that named another one; the same one again is a replay.
     """
     StopExperiment: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.StopExperimentRequest, _operations_service_pb2.StopExperimentResponse]
-    """Stops an experiment; one stopped before keeps its time and reason."""
+    """Stops an experiment; one stopped before keeps its time and reason.
+    EXPERIMENT_NOT_FOUND for one that was never started.
+    """
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListExperimentsRequest, _operations_service_pb2.ListExperimentsResponse]
     """Lists experiments, latest start first; the running one, if any, is the first."""
     GetReactions: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.GetReactionsRequest, _operations_service_pb2.GetReactionsResponse]
@@ -68,8 +71,9 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AcquireLease: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.AcquireLeaseRequest, _operations_service_pb2.AcquireLeaseResponse]  # type: ignore[assignment]
-    """Takes a lease that nobody holds or that has expired, or prolongs the holder's own.
-    Never waits: `acquired` false says who holds it.
+    """Takes a lease that nobody holds or that has expired, or prolongs the holder's own,
+    which is never shortened and keeps its `acquire_time`: another one says that it had
+    expired in between. Never waits: `acquired` false says who holds it.
     """
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ReleaseLeaseRequest, _operations_service_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
     """Gives a lease back; one that is not the holder's any more is left alone."""
@@ -82,7 +86,9 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     that named another one; the same one again is a replay.
     """
     StopExperiment: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.StopExperimentRequest, _operations_service_pb2.StopExperimentResponse]  # type: ignore[assignment]
-    """Stops an experiment; one stopped before keeps its time and reason."""
+    """Stops an experiment; one stopped before keeps its time and reason.
+    EXPERIMENT_NOT_FOUND for one that was never started.
+    """
     ListExperiments: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListExperimentsRequest, _operations_service_pb2.ListExperimentsResponse]  # type: ignore[assignment]
     """Lists experiments, latest start first; the running one, if any, is the first."""
     GetReactions: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetReactionsRequest, _operations_service_pb2.GetReactionsResponse]  # type: ignore[assignment]
@@ -102,8 +108,9 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_service_pb2.AcquireLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.AcquireLeaseResponse, _abc.Awaitable[_operations_service_pb2.AcquireLeaseResponse]]:
-        """Takes a lease that nobody holds or that has expired, or prolongs the holder's own.
-        Never waits: `acquired` false says who holds it.
+        """Takes a lease that nobody holds or that has expired, or prolongs the holder's own,
+        which is never shortened and keeps its `acquire_time`: another one says that it had
+        expired in between. Never waits: `acquired` false says who holds it.
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +153,9 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_service_pb2.StopExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.StopExperimentResponse, _abc.Awaitable[_operations_service_pb2.StopExperimentResponse]]:
-        """Stops an experiment; one stopped before keeps its time and reason."""
+        """Stops an experiment; one stopped before keeps its time and reason.
+        EXPERIMENT_NOT_FOUND for one that was never started.
+        """
 
     @_abc_1.abstractmethod
     def ListExperiments(

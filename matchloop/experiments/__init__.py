@@ -1,0 +1,1 @@
+"""Comparing releases on live subjects."""
