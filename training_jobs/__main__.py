@@ -19,6 +19,7 @@ from rich.console import Console
 from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
+from training_jobs.commands.off_policy import off_policy
 from training_jobs.config import load_config
 from training_jobs.dataset_tables import dataset_tables
 from training_jobs.evaluate.report import evaluation_tables
@@ -201,6 +202,9 @@ def search(
         out.write_bytes(found.config.read_bytes())
     console.print(best_table(found.found, f"{steps.use_case.id} {part}"))
     console.print(f"settings: {out or found.config}", soft_wrap=True)
+
+
+app.command("off-policy")(off_policy)
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

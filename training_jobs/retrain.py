@@ -25,6 +25,7 @@ from training_jobs.fit import Stopwatch, fit
 from training_jobs.gates import Gate, Verdict, folder_gates, passed
 from training_jobs.material import Material
 from training_jobs.measuring import background_of, evaluate_release
+from training_jobs.off_policy_gate import off_policy_gate
 from training_jobs.promotion import note_gates, promote_version
 from training_jobs.tracking import NoTracker, Tracker
 
@@ -303,6 +304,8 @@ class Retraining:
             gates.append(
                 latest_ranker_gate(ranker, folder, self.datasets().ranker, self.use_case, self.config, rng)
             )
+            tables, examples = self.material.tables, self.datasets().ranker
+            gates.append(off_policy_gate(ranker, folder, tables, examples, self.use_case, self.config, rng))
         return [*gates, *folder_gates(self.release_folder, self.use_case, self.config.gates)]
 
     def _rolled_back(self) -> list[Gate]:

@@ -50,6 +50,11 @@ class GateConfig(Part):
         Subjects, or lists, that evidence has to rest on.
     largest_megabytes
         Of the whole release.
+    off_policy_tolerance
+        So far the candidate's order of explored lists may be behind the champion's, as a share of the clicks
+        they got; sure at `confidence`.
+    off_policy_rows
+        Effective sample size that takes, of slots where the two orders differ.
     """
 
     tolerance: Share = 0.3
@@ -57,3 +62,5 @@ class GateConfig(Part):
     ranker_least_ratio: Rate = 0.97
     least_pairs: Positive = 20
     largest_megabytes: Rate = 2000.0
+    off_policy_tolerance: Share = 0.05
+    off_policy_rows: Rate = 100.0
