@@ -171,6 +171,7 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
         clustered(1000, rng),
         regularization=0.1,
     )
+    als_recall = als.build_graph()
     als.save(folder / "als")
     golden: dict[str, GoldenCase] = {"als": als.golden_case(rng), "two_tower": towers.golden_case(rng)}
     write_golden(folder, golden)
@@ -181,5 +182,6 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
         created=datetime.now(UTC),
         snapshot=SnapshotReference(watermark="1", manifest_sha256="0" * 64),
         parts=["als", "two_tower"],
-        metrics={"two_tower_graph_recall_at_20": recall},
+        metrics={"two_tower_graph_recall_at_20": recall}
+        | ({} if als_recall is None else {"als_graph_recall_at_20": als_recall}),
     )
