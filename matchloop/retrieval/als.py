@@ -30,7 +30,7 @@ BEAMS = (128, 256, 512)
 ENOUGH_RECALL = 0.95
 GRAPH_QUERIES = 200
 GRAPH_K = 20
-"""Of the beams of the graph, the first that finds so much of the best 20 for 200 subjects is searched with."""
+"""The graph is searched with the first beam that finds so much of the best 20 for 200 subjects."""
 
 WELL = 1e8
 """Up to this condition number the normal equations of an empty history are inverted once and for all."""
@@ -332,7 +332,7 @@ class AlsModel:
         return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
-        """Write the part: als.json, item_ids.json, subject_ids.json, both factor arrays, item_gram.npy, the graph."""
+        """Write als.json, item_ids.json, subject_ids.json, both factor arrays, item_gram.npy and the graph."""
         settings = {
             "factors": self.width,
             "regularization": self.regularization,

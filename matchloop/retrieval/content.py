@@ -139,8 +139,11 @@ class ContentIndex:
         width = self.use_case.embedding_width
         contents = content_of(items, self._fields, self._embedder, width)
         with self._lock:
-            for item, content in zip(items, contents, strict=True):
-                self._rows.put(item.key.id, content)
+            rows = [
+                self._rows.put(item.key.id, content.values)
+                for item, content in zip(items, contents, strict=True)
+            ]
+            self._rows.vectors.put(rows, [content.vector for content in contents])
 
     def remove(self, ids: Collection[EntityId]) -> None:
         """Remove items; ids that are not there are ignored."""

@@ -70,17 +70,16 @@ class ContentRows:
     def _values_of(self, row: int) -> list[Value]:
         return [value for code in self._codes.get(row).tolist() if (value := self._values[code]) is not None]
 
-    def put(self, id_: EntityId, content: ItemContent) -> None:
-        """Add an item, or replace it."""
+    def put(self, id_: EntityId, values_by_field: Mapping[str, tuple[str, ...]]) -> int:
+        """Add an item, or replace it; return its row, whose vector is not set yet."""
         row = self.row.get(id_)
         if row is None:
             row = self.row[id_] = self._new_row()
             self.ids[row] = id_
         else:
             self._clear(row)
-        self.vectors.put(row, content.vector)
         codes: list[tuple[int, int]] = []
-        for field, values in content.values.items():
+        for field, values in values_by_field.items():
             share = 1.0 / math.sqrt(len(values))
             for value in values:
                 posting = self.postings.get((field, value)) or self._new_posting((field, value))
@@ -90,6 +89,7 @@ class ContentRows:
         if self.signatures is not None:
             self.signatures.put(row, codes)
         self._sign_when_due()
+        return row
 
     def _sign_when_due(self) -> None:
         """Group rows when they have become many; again when as many changed: what is common has too."""
@@ -171,7 +171,7 @@ class ContentRows:
         self._codes.put(row, ())
         if self.signatures is not None:
             self.signatures.clear(row)
-        self.vectors.put(row, None)
+        self.vectors.put([row], [None])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all but ids and values as arrays, for `restore`; see `names` for these."""

@@ -48,9 +48,7 @@ class Graph:
         See `LEAST_BEAM`.
     """
 
-    def __init__(
-        self, width: int, *, neighbours: int = NEIGHBOURS, least_beam: int = LEAST_BEAM
-    ) -> None:
+    def __init__(self, width: int, *, neighbours: int = NEIGHBOURS, least_beam: int = LEAST_BEAM) -> None:
         self.least_beam = least_beam
         self._index: Any = faiss.IndexHNSWFlat(width, neighbours, faiss.METRIC_INNER_PRODUCT)
         self._index.hnsw.efConstruction = CONSTRUCTION

@@ -47,7 +47,9 @@ class Signatures:
         Rows put or cleared since.
     """
 
-    def __init__(self, codes: NDArray[np.int32], counts: NDArray[np.int64], features: NDArray[np.int64]) -> None:
+    def __init__(
+        self, codes: NDArray[np.int32], counts: NDArray[np.int64], features: NDArray[np.int64]
+    ) -> None:
         rows = self.rows = len(counts)
         self.changes = 0
         self.of = np.full(max(rows, 1), -1, dtype=np.int32)
@@ -69,7 +71,7 @@ class Signatures:
         self._start = np.searchsorted(group[self._rows], np.arange(len(keys) + 1))  # (groups + 1,)
         self._added: dict[int, list[int]] = {}
         self._size = Grown(np.diff(self._start))
-        # Each group's common values are those of its first row; a dummy of no worth keeps groups from being empty.
+        # Values of each group: those of its first row, after a dummy of no worth that keeps it from being empty.
         code, one_of, begin = codes[chosen], beside[chosen], np.searchsorted(row[chosen], np.arange(rows + 1))
         spans = [slice(start, end) for start, end in zip(begin[first], begin[first + 1], strict=True)]
         self._first_pair, self._code, self._held = Grown(np.zeros(0, np.int64)), Grown(_NONE), Grown(_NOTHING)
@@ -166,7 +168,9 @@ _ONE, _OTHER, _HALF = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 32
 
 def _mixed(codes: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return 64 bits for each value as one of so many; groups are told apart by their sums."""
-    mixed = (codes.astype(np.uint64) * np.uint64(1024) + counts.astype(np.uint64) + np.uint64(1)) * np.uint64(_ONE)
+    mixed = (codes.astype(np.uint64) * np.uint64(1024) + counts.astype(np.uint64) + np.uint64(1)) * np.uint64(
+        _ONE
+    )
     mixed ^= mixed >> np.uint64(_HALF)
     mixed *= np.uint64(_OTHER)
     found: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(_HALF))
