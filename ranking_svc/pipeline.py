@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Unavailable
-from matchloop.observe.logs import get_logger
+from matchloop.observe.logs import get_logger, request_id
 from matchloop.rerank.features import min_max
 from matchloop.rpc import deadline
 from matchloop.usecase import Tier
 from ranking_svc.arms import arm_of
 from ranking_svc.domain import Candidate, Candidates, Part, Recommendation, Session
+from ranking_svc.exploration import explored
 from ranking_svc.session_log import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from matchloop.observe.metrics import Metrics
+    from matchloop.usecase import Exploration
     from ranking_svc.domain import Clock, Rank, Recommend, SubjectGlimpse
     from ranking_svc.ordering import Ordered, Ordering
     from ranking_svc.popular import PopularLists
@@ -62,6 +64,8 @@ class Pipeline:
         Makes session ids, unique for ever.
     challenger_share
         Share of subjects in the challenger's arm; 0: no experiment.
+    exploration
+        By use case, how chance varies its lists; in a use case that is not named, it does not.
     """
 
     candidates: CandidateSource
@@ -73,6 +77,7 @@ class Pipeline:
     clock: Clock
     new_id: Callable[[], str]
     challenger_share: float = 0.0
+    exploration: Mapping[str, Exploration] = field(default_factory=dict)
 
     def recommend(self, ask: Recommend) -> Recommendation:
         """Make a list for a subject and remember it.
@@ -114,8 +119,10 @@ class Pipeline:
         arm = arm_of(use_case, ask.subject_id, share=self.challenger_share)
         degraded, session_id = [*found.degraded, *ordered.degraded], ""
         if ordered.items and not ask.preview:
+            new_id = self.new_id()
+            ordered = self._explored(ask, found, ordered, request_id.get() or new_id)
             session = Session(
-                session_id=self.new_id(),
+                session_id=new_id,
                 use_case=use_case,
                 subject_id=ask.subject_id,
                 release=ordered.release,
@@ -143,6 +150,24 @@ class Pipeline:
         )
         self._count(use_case, answer, ordered)
         return answer
+
+    def _explored(self, ask: Recommend | Rank, found: Candidates, ordered: Ordered, seed: str) -> Ordered:
+        """Let chance vary the list where the use case is explored; what stands in stays as it is."""
+        use_case = ask.use_case.id
+        policy = self.exploration.get(use_case)
+        if policy is None or not policy.share:
+            return ordered
+        items = explored(
+            ordered.items,
+            policy,
+            use_case=use_case,
+            subject_id=ask.subject_id,
+            request_id=seed,
+            fixed=found.stand_in,
+        )
+        changed = any(now.item_id != was.item_id for now, was in zip(items, ordered.items, strict=True))
+        self.metrics.explored_lists.labels(use_case, "changed" if changed else "kept").inc()
+        return replace(ordered, items=items)
 
     def _candidates(self, ask: Recommend) -> Candidates:
         try:

@@ -95,6 +95,7 @@ class Metrics:
     stage_latency = _seconds("stage", "Time of one stage of a call.", "stage")
     recommendations = _counter("recommendations", "Lists recommended.", "use_case", "tier")
     unranked = _counter("unranked", "Lists with reranked = false.", "use_case", "reason")
+    explored_lists = _counter("explored_lists", "Lists with propensities logged.", "use_case", "order")
 
     spool_depth = _gauge("spool_depth", "Sessions waiting on disk for the store.")
     spool_dropped = _counter("spool_dropped", "Sessions lost because the spool was full.")
