@@ -39,8 +39,9 @@ from training_jobs.assemble import two_tower_model
 from training_jobs.choosing import ensemble_top
 from training_jobs.config import TrainingConfig, load_config
 from training_jobs.datasets.rows import rows_in
-from training_jobs.evaluate import Truth, random_top, truth_of
+from training_jobs.evaluate import random_top, truth_of
 from training_jobs.evaluate.baselines import baseline_tops
+from training_jobs.evaluate.tiers import part_with, split_parts
 from training_jobs.fit import Fitted, fit
 from training_jobs.material import Material
 from training_jobs.scoring import Known, als_top, popular_top, routed_top, tiers_of, two_tower_top
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from matchloop.snapshot import Snapshot
     from matchloop.usecase import UseCase
     from playground.dataset import Dataset, Interactions
+    from training_jobs.evaluate import Truth
 
 K = 10
 REPORTED = (f"ndcg@{K}", f"hit@{K}", f"recall@{K}")
@@ -140,7 +142,8 @@ def _on_test(
     named["routed"] = routed_top(tops, choices.orders, tiers, K)
     named["random"] = random_top(truth, K, rng)
     named |= baseline_tops(train, truth, shape, K)
-    return {tier: _figures(part, rows, named) for tier, (part, rows) in _tiers(truth, train, shape).items()}
+    splits = {tier: part_with(truth, pairs) for tier, pairs in split_parts(truth, *train).items()}
+    return {tier: _figures(part, rows, named) for tier, (part, rows) in splits.items()}
 
 
 def _print_choices(fitted: Fitted) -> None:
@@ -160,31 +163,6 @@ def _print_choices(fitted: Fitted) -> None:
     console.print(table)
 
 
-def _tiers(
-    truth: Truth, train: tuple[NDArray[np.int64], NDArray[np.int64]], shape: tuple[int, int]
-) -> dict[str, tuple[Truth, NDArray[np.int64]]]:
-    """Return, by tier, the truth with only that tier's pairs, and its subjects' places in `truth`."""
-    subject_known = np.isin(truth.subjects, train[0])
-    item_known = np.zeros(shape[1], dtype=np.bool_)
-    item_known[train[1]] = True
-    pairs = truth.relevant.tocoo()
-    row_known, column_known = subject_known[pairs.row], item_known[pairs.col]
-    masks = {
-        "warm": row_known & column_known,
-        "cold_item": ~column_known,
-        "cold_subject": ~row_known & column_known,
-        "all": np.ones(len(pairs.row), dtype=np.bool_),
-    }
-    found = {}
-    for tier, mask in masks.items():
-        part = truth.relevant.tocsr().copy()
-        part.data = np.where(mask, 1.0, 0.0).astype(np.float32)[: len(part.data)]
-        part.eliminate_zeros()
-        rows = np.flatnonzero(np.diff(part.indptr) > 0)
-        found[tier] = (Truth(truth.subjects[rows], part[rows], truth.seen[rows]), rows)
-    return found
-
-
 def _figures(
     truth: Truth, rows: NDArray[np.int64], tops: dict[str, NDArray[np.int64]]
 ) -> dict[str, dict[str, float]]:
@@ -197,12 +175,15 @@ def _figures(
 
 
 def _print(use_case: str, figures: Figures) -> None:
-    methods = list(figures["all"])
-    table = Table("tier", "subjects", "pairs", *methods, title=f"{use_case}: NDCG@{K} (hit, recall)")
+    """Print a line for each method: NDCG and, behind it, the share of subjects with a hit."""
+    table = Table("method", title=f"{use_case}: NDCG@{K} (hit@{K})")
     for tier, by_method in figures.items():
-        cells = [" ".join(f"{by_method[method][name]:.4f}" for name in REPORTED) for method in methods]
-        first = by_method[methods[0]]
-        table.add_row(tier, str(int(first["subjects"])), str(int(first["pairs"])), *cells)
+        counts = next(iter(by_method.values()))
+        table.add_column(f"{tier}\n{counts['subjects']:,.0f} subjects\n{counts['pairs']:,.0f} pairs")
+    for method in figures["all"]:
+        found = [by_method[method] for by_method in figures.values()]
+        cells = [f"{each[f'ndcg@{K}']:.4f} ({each[f'hit@{K}']:.2f})" for each in found]
+        table.add_row(method, *cells, style="bold" if method == "routed" else "")
     console.print(table)
 
 

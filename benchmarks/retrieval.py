@@ -10,10 +10,14 @@ size.
 As a service: candidate_svc as a process of its own beside a store of made-up films, with a release
 (two_tower and als over all items, networks of the real size, untrained) in an MLflow registry. The first
 start lists the whole catalogue; `start_s` is of the next one, which has what the first one kept on disk.
-GetCandidates for 20, for a subject with 100 events, over an empty unary call (health) of the same server;
-one call at a time, in rounds that alternate. Memory is the process's share (PSS) after that.
+GetCandidates for 20 over an empty unary call (health) of the same server; one call at a time, in rounds that
+alternate. Subjects are 30 cold (0 to 4 events), 30 warm (5 to 19) and 30 hot ones (20 to 100), each asked once
+a round in an order by chance, and get what a release's routing gives: `methods` says which answered.
+`rpc_vs_noop_p50` is over all of them. Beside it are the tiers alone, each method asked by name, and the same
+mix with `ensemble` first for warm and hot subjects. Memory is the process's share (PSS) after that.
 
-Building the graph takes minutes; `--data` keeps it, the release and what the service keeps for more runs.
+A full run takes about ten minutes: `--quick` takes 100 000 items; `--data` keeps graph, release and what
+the service keeps for more runs, which then take two minutes.
 """
 
 from __future__ import annotations
@@ -27,23 +31,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import faiss
-import grpc
 import numpy as np
 import typer
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.report import Better, Target, about, targets_table, write_report
-from benchmarks.retrieval_world import SUBJECT, USE_CASE, WIDTH, clustered, ids, write_release
+from benchmarks.retrieval_calls import call_rounds
+from benchmarks.retrieval_world import USE_CASE, WIDTH, clustered, ids, write_release
 from candidate_svc.kept import FILE
-from matchloop.candidate.v1 import candidate_service_pb2 as calls
-from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
-from matchloop.feedback.v1 import session_pb2
 from matchloop.release import MlflowRegistry
-from matchloop.retrieval.graph import beam
-from matchloop.retrieval.vector_index import SPARE, VectorIndex
-from matchloop.rpc.channel import open_channel
+from matchloop.retrieval.graph import SPARE, beam
+from matchloop.retrieval.vector_index import VectorIndex
 from playground.processes import ServiceProcess, free_port
 
 if TYPE_CHECKING:
@@ -51,11 +50,11 @@ if TYPE_CHECKING:
 
 K = 20
 SEEN = 50
-EVENTS = 100
 QUERIES = 200
 ROUNDS = 7
-ROUND_CALLS = 100
-START_SECONDS = 1800.0
+START_SECONDS = 900.0
+FULL = 1_000_000
+QUICK = 100_000
 
 console = Console()
 
@@ -133,7 +132,7 @@ def store(items: int, folder: Path) -> Iterator[str]:
     import subprocess
 
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.retrieval_store", str(port), str(items), str(EVENTS)]
+    command = [sys.executable, "-m", "benchmarks.retrieval_store", str(port), str(items)]
     with (folder / "store.log").open("ab") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own module
     try:
@@ -168,55 +167,6 @@ def candidates(
         service.stop(60.0)
 
 
-def call_rounds(address: str, figures: dict[str, Any], progress: Progress) -> list[float]:
-    """Return each round's median of GetCandidates over an empty call."""
-    request = calls.GetCandidatesRequest(use_case=USE_CASE, subject_id=SUBJECT, count=K)
-    empty = health_pb2.HealthCheckRequest()
-    ratios, whole, noops = [], [], []
-    with open_channel(address) as channel:
-        get = CandidateServiceStub(channel).GetCandidates
-        noop = health_pb2_grpc.HealthStub(channel).Check
-        for _ in range(30):
-            get(request, timeout=10.0)
-            noop(empty, timeout=10.0)
-        task = progress.add_task("calls", total=ROUNDS)
-        for _ in range(ROUNDS):
-            own, other = [], []
-            for _ in range(ROUND_CALLS):
-                begin = time.perf_counter()
-                noop(empty, timeout=10.0)
-                middle = time.perf_counter()
-                reply = get(request, timeout=10.0)
-                own.append(time.perf_counter() - middle)
-                other.append(middle - begin)
-            whole.append(float(np.median(own)))
-            noops.append(float(np.median(other)))
-            ratios.append(whole[-1] / noops[-1])
-            progress.advance(task)
-        assert len(reply.candidates) == K
-        figures["methods"] = sorted({int(each.method) for each in reply.candidates})
-        figures["skipped"] = [str(each).replace("\n", " ") for each in reply.skipped]
-        for name, method in session_pb2.Method.items():
-            if method:
-                figures[f"{name.lower()}_ms"] = _one_method(get, method)
-    figures["get_candidates_ms"] = round(1e3 * float(np.median(whole)), 3)
-    figures["noop_ms"] = round(1e3 * float(np.median(noops)), 3)
-    return ratios
-
-
-def _one_method(get: Any, method: session_pb2.Method.ValueType) -> float | str:
-    request = calls.GetCandidatesRequest(use_case=USE_CASE, subject_id=SUBJECT, count=K, methods=[method])
-    taken = []
-    try:
-        for _ in range(12):
-            begin = time.perf_counter()
-            get(request, timeout=10.0)
-            taken.append(time.perf_counter() - begin)
-    except grpc.RpcError as error:
-        return str(error.code())
-    return round(1e3 * float(np.median(taken)), 2)
-
-
 def memory_gb(pid: int) -> float:
     """Return the process's proportional share of memory, in 10^9 bytes."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
@@ -226,10 +176,13 @@ def memory_gb(pid: int) -> float:
 
 def main(
     out: Annotated[Path, typer.Option(help="Where the figures go.")],
-    items: Annotated[int, typer.Option(min=1000)] = 1_000_000,
+    items: Annotated[int, typer.Option(min=1000)] = FULL,
     data: Annotated[Path | None, typer.Option(help="Folder that stays; a new one, which goes.")] = None,
+    quick: Annotated[bool, typer.Option(help="100 000 items, unless told otherwise.")] = False,
 ) -> None:
     """Measure, print, write."""
+    if quick and items == FULL:
+        items = QUICK
     told = about()
     figures: dict[str, Any] = {"items": items}
     folder = data or Path(tempfile.mkdtemp(prefix="retrieval-"))
@@ -259,7 +212,7 @@ def main(
                     time.sleep(0.2)
         progress.advance(steps)
         with candidates(feedback, registry, folder, figures, "start_s") as service:
-            ratios = call_rounds(service.address, figures, progress)
+            ratios = call_rounds(service.address, K, ROUNDS, figures, progress)
             memory = memory_gb(service.pid)
         progress.advance(steps)
 
@@ -275,6 +228,7 @@ def main(
     ]
     write_report(out, told, figures, targets)
     console.print(targets_table(f"retrieval, {items:,} items", targets))
+    console.print_json(data=figures)
 
 
 if __name__ == "__main__":

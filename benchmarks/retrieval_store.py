@@ -1,17 +1,18 @@
-"""feedback_svc as `benchmarks.retrieval` needs it: lists of a made-up catalogue, one subject's state.
+"""feedback_svc as `benchmarks.retrieval` needs it: lists of a made-up catalogue, states of some subjects.
 
-``python -m benchmarks.retrieval_store PORT ITEMS EVENTS``
+``python -m benchmarks.retrieval_store PORT ITEMS``
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.retrieval_world import STORED, SUBJECT, films, ids, use_case, viewers
+from benchmarks.retrieval_world import EVENTS, STORED, VIEWERS, films, ids, subject, use_case, viewers
 from matchloop.catalog.v1 import catalog_service_pb2, item_stats_pb2
 from matchloop.catalog.v1.catalog_service_pb2_grpc import (
     CatalogServiceServicer,
@@ -29,6 +30,8 @@ from matchloop.rpc.settings import ServerSettings
 
 if TYPE_CHECKING:
     import grpc
+
+    from matchloop.entities import Entity, EntityId
 
 SEEN_SHARE = 5
 """One in so many items has counts."""
@@ -78,31 +81,43 @@ class Catalog(CatalogServiceServicer):
 
 
 class Feedback(FeedbackServiceServicer):
-    """Answers every lookup with one subject's state."""
+    """Tells the states of `VIEWERS` subjects of each tier."""
 
-    def __init__(self, items: int, events: int) -> None:
+    def __init__(self, items: int) -> None:
         rng = np.random.default_rng(11)
-        names, types = ids(items), ["view", "click", "like"]
-        drawn = [names[number] for number in rng.integers(0, items, events).tolist()]
-        kinds = rng.integers(0, len(types), events).tolist()
-        now = datetime.now(UTC)
-        micros = [int((now - timedelta(hours=at)).timestamp() * 1_000_000) for at in range(events)]
-        self._state = subject_state_pb2.SubjectState(
-            known=True,
-            entity=entity_to_proto(next(each for each in viewers(1, rng) if each.key.id == SUBJECT)),
-            interaction_count=events,
-            recent_events=subject_state_pb2.SubjectEvents(
-                item_ids=drawn, event_types=types, type_indices=kinds, event_micros=micros
-            ),
-            hidden_item_ids=sorted(name for name, kind in zip(drawn, kinds, strict=True) if kind == 2),
-        )
+        names, now = ids(items), datetime.now(UTC)
+        self._states: dict[str, subject_state_pb2.SubjectState] = {}
+        for tier, (least, most) in EVENTS.items():
+            for number, viewer in enumerate(viewers(VIEWERS, rng)):
+                id_ = subject(tier, number)
+                entity = replace(viewer, key=replace(viewer.key, id=id_))
+                events = int(rng.integers(least, most + 1))
+                self._states[id_] = _state(entity, events, names, now, rng)
 
-    def LookupSubjectState(self, _request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def LookupSubjectState(self, request: Any, _context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Return the state."""
-        return feedback_service_pb2.LookupSubjectStateResponse(state=self._state)
+        return feedback_service_pb2.LookupSubjectStateResponse(state=self._states[request.subject_id])
 
 
-def main(port: int, items: int, events: int) -> int:
+def _state(
+    entity: Entity, events: int, names: list[EntityId], now: datetime, rng: np.random.Generator
+) -> subject_state_pb2.SubjectState:
+    types = ["view", "click", "like"]
+    drawn = [names[number] for number in rng.integers(0, len(names), events).tolist()]
+    kinds = rng.integers(0, len(types), events).tolist()
+    micros = [int((now - timedelta(hours=at)).timestamp() * 1_000_000) for at in range(events)]
+    return subject_state_pb2.SubjectState(
+        known=True,
+        entity=entity_to_proto(entity),
+        interaction_count=events,
+        recent_events=subject_state_pb2.SubjectEvents(
+            item_ids=drawn, event_types=types, type_indices=kinds, event_micros=micros
+        ),
+        hidden_item_ids=sorted(name for name, kind in zip(drawn, kinds, strict=True) if kind == 2),
+    )
+
+
+def main(port: int, items: int) -> int:
     """Serve until SIGTERM."""
     services = [
         Service(
@@ -113,11 +128,11 @@ def main(port: int, items: int, events: int) -> int:
         Service(
             "matchloop.feedback.v1.FeedbackService",
             add_FeedbackServiceServicer_to_server,
-            Feedback(items, events),  # type: ignore[abstract]
+            Feedback(items),  # type: ignore[abstract]
         ),
     ]
     return Server(ServerSettings(port=port), services).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:4])))
+    sys.exit(main(*map(int, sys.argv[1:3])))

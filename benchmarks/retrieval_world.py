@@ -14,8 +14,9 @@ from matchloop.entities import Categorical, Embedding, Entity, EntityId, EntityK
 from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
 from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.choices import Choices
 from matchloop.retrieval.two_tower import TwoTowerModel
-from matchloop.usecase import UseCase, load_use_cases
+from matchloop.usecase import Tier, UseCase, load_use_cases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 USE_CASE: Final = "user_movie"
 WIDTH: Final = 128
-SUBJECT: Final = "viewer"
+VIEWERS: Final = 30
+"""Made-up subjects of each tier."""
+
+EVENTS: Final = {Tier.COLD: (0, 4), Tier.WARM: (5, 19), Tier.HOT: (20, 100)}
+"""Between how many events, both included, the subjects of a tier have."""
+
 STORED: Final = datetime(2026, 1, 1, tzinfo=UTC)
 CLUSTERS: Final = 2000
 FITTED: Final = 5000
@@ -37,6 +43,11 @@ FITTED: Final = 5000
 _WORDS = 20_000
 _CAST = 200_000
 _SERIES = 20_000
+
+
+def subject(tier: Tier, number: int) -> EntityId:
+    """Return the id of a subject."""
+    return EntityId(f"{tier.value}-{number}")
 
 
 def use_case() -> UseCase:
@@ -110,7 +121,7 @@ def viewers(count: int, rng: np.random.Generator) -> list[Entity]:
     """Return subjects."""
     return [
         Entity(
-            EntityKey(Kind("user"), EntityId(SUBJECT if not number else f"user-{number}")),
+            EntityKey(Kind("user"), EntityId(f"user-{number}")),
             MappingProxyType(
                 {
                     "age": Numeric(float(rng.integers(18, 80))),
@@ -144,7 +155,11 @@ def tower(width: int, rng: np.random.Generator) -> bytes:
 
 
 def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId], recall: float) -> Manifest:
-    """Write a release with als and two_tower over all items of the index."""
+    """Write a release with als and two_tower over all items of the index.
+
+    Methods are tried in the use case's order, which a release's ``routing.json`` keeps but where validation
+    found a better one.
+    """
     own, rng = use_case(), np.random.default_rng(3)
     embedder = HashingEmbedder(own.embedding_width)
     width = own.embedding_width
@@ -171,9 +186,11 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
         clustered(1000, rng),
         regularization=0.1,
     )
+    als_recall = als.build_graph()
     als.save(folder / "als")
     golden: dict[str, GoldenCase] = {"als": als.golden_case(rng), "two_tower": towers.golden_case(rng)}
     write_golden(folder, golden)
+    Choices({tier: own.methods.of(tier) for tier in Tier}).write(folder)
     return Manifest.write(
         folder,
         release="benchmark",
@@ -181,5 +198,6 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
         created=datetime.now(UTC),
         snapshot=SnapshotReference(watermark="1", manifest_sha256="0" * 64),
         parts=["als", "two_tower"],
-        metrics={"two_tower_graph_recall_at_20": recall},
+        metrics={"two_tower_graph_recall_at_20": recall}
+        | ({} if als_recall is None else {"als_graph_recall_at_20": als_recall}),
     )

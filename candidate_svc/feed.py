@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -97,19 +98,24 @@ class Feed(Generic[T]):
         sought = None
         if verify and latest is not None:
             start, sought = min(start, latest[0]), latest[1]
-        token = ""
-        while True:
-            page = self._fetch(start, token)
+        for page in self._pages(start):
             for item in page.items:
                 name = self._name(item)
                 sought = None if name == sought else sought
                 if latest is None or item.change_sequence >= latest[0]:
                     latest = (item.change_sequence, name)
             yield page.items
-            token = page.next_page_token
-            if not token:
-                break
         if sought is not None or page.next_change_sequence < self._next:
             raise ListReplaced
         self._next = page.next_change_sequence
         self._latest = latest
+
+    def _pages(self, start: int) -> Iterator[Page[T]]:
+        """Yield all pages; while one is looked at, the next is fetched."""
+        with ThreadPoolExecutor(1, thread_name_prefix="feed") as ahead:
+            page = self._fetch(start, "")
+            while page.next_page_token:
+                following = ahead.submit(self._fetch, start, page.next_page_token)
+                yield page
+                page = following.result()
+            yield page

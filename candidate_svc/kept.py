@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from candidate_svc.packed import join_texts, split_texts
-from matchloop.entities import EntityId
+from candidate_svc.packed import join_texts, split_ids, split_texts
 from matchloop.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class KeptMirror:
             counts.restore(_part(arrays, f"counts/{name}"))
         for name, index in self._indexes.items():
             own = _part(arrays, f"content/{name}")
-            ids = [EntityId(each) for each in split_texts(own["ids"], own["id_ends"])]
+            ids = split_ids(own["ids"], own["id_ends"])
             features = split_texts(own["features"], own["feature_ends"])
             index.restore(own, ids, features, split_texts(own["values"], own["value_ends"]))
 

@@ -12,7 +12,7 @@ from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
-from matchloop.retrieval.fusion import Fusion, fuse, pool_of
+from matchloop.retrieval.fusion import PERSONAL, Fusion, fuse, pool_of
 from matchloop.retrieval.profile import LATEST_EVENTS
 from matchloop.retrieval.routing import Skip, SkipReason
 from matchloop.retrieval.scored import Hit, top_k
@@ -215,7 +215,10 @@ class Ensemble:
         self._methods = methods
 
     def find(self, query: Query, k: int) -> Sequence[Hit] | SkipReason:
-        """See `Retrieval`; fuses those that answer, and notes which it had to do without."""
+        """See `Retrieval`; fuses those that answer, and notes which it had to do without.
+
+        Where nothing personal answers, it does not: what is left is `popular`, and is called so.
+        """
         fusion = query.models.choices.fusion(query.tier) if query.models is not None else Fusion()
         rankings: dict[Method, list[EntityId]] = {}
         left_out: list[Skip] = []
@@ -226,7 +229,7 @@ class Ensemble:
             else:
                 rankings[method] = [hit.item for hit in found if _is_found(method, hit)]
         query.notes.left_out.extend(left_out)
-        if not rankings and left_out:
+        if left_out and not (rankings.keys() & PERSONAL):
             return left_out[0].reason
         return fuse(rankings, k, fusion=fusion)
 

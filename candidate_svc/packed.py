@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import marshal
+import sys
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matchloop.entities import Categorical, Embedding, FeatureValue, Multi, Numeric, Text
+from matchloop.entities import Categorical, Embedding, EntityId, FeatureValue, Multi, Numeric, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -110,6 +111,11 @@ def split(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[bytes]:
 def join_texts(texts: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return texts as one array of UTF-8, and where each ends."""
     return join(text.encode("utf-8", "surrogatepass") for text in texts)
+
+
+def split_ids(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[EntityId]:
+    """Return ids that `join_texts` joined; an id that stands elsewhere too takes no memory of its own."""
+    return [EntityId(sys.intern(text)) for text in split_texts(data, ends)]
 
 
 def split_texts(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from candidate_svc.columns import Column, Postings
-from candidate_svc.packed import FeaturePacker, join, join_texts, split, split_texts
+from candidate_svc.packed import FeaturePacker, join, join_texts, split, split_ids, split_texts
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
 from matchloop.rerank.features import discrete_features, value_shares
 from matchloop.usecase import FeatureType
@@ -277,7 +277,7 @@ class ItemRows:
         """
         columns = {name: arrays[name] for name in self._columns()}
         packer = FeaturePacker(split_texts(arrays["words"], arrays["word_ends"]))
-        ids = [EntityId(each) for each in split_texts(arrays["ids"], arrays["id_ends"])]
+        ids = split_ids(arrays["ids"], arrays["id_ends"])
         packed = split(arrays["packed"], arrays["packed_ends"])
         if {len(packed), *map(len, columns.values())} != {len(ids)}:
             raise ValueError(f"{len(ids)} ids, {len(packed)} items")

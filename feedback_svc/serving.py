@@ -8,7 +8,7 @@ from datetime import datetime
 from feedback_svc import catalog_servicer, feedback_servicer, operations_servicer
 from feedback_svc.convert.shared import Schema
 from feedback_svc.feedback_servicer import FeedbackServicer
-from feedback_svc.gauges import RetrainingGauges
+from feedback_svc.gauges import ExperimentGauges, RetrainingGauges
 from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.protocol import Store
@@ -39,6 +39,7 @@ def build_server(
     metrics = metrics or Metrics()
     bounds = bounds or RetrainingBounds()
     RetrainingGauges(store, use_cases, clock, bounds=bounds, metrics=metrics)
+    ExperimentGauges(store, use_cases, clock, metrics=metrics)
     feedback = FeedbackServicer(store, schema, clock, bounds=bounds, metrics=metrics)
     operations = operations_servicer.OperationsServicer(store, schema, clock, metrics=metrics)
     services = [

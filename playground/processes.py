@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-
 
 def free_port() -> int:
     """Return a loopback port that nothing listens on right now."""
@@ -37,12 +33,6 @@ def port_in_use(port: int) -> bool:
     """Say whether something accepts connections on this loopback port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this child when its parent dies, kill -9 included (Linux only)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass(slots=True)
@@ -84,12 +74,11 @@ class ServiceProcess:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C reaches the parent alone, which then stops in order.
             self._child = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", self.name],
+                [sys.executable, "-m", "playground.tethered", str(os.getpid()), self.name],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
 
     def wait_serving(self, timeout: float = 60.0, *, give_up: Callable[[], bool] = lambda: False) -> bool:

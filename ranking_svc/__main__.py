@@ -19,6 +19,7 @@ from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 from ranking_svc.experiments import Experiments
+from ranking_svc.exploration import policies
 from ranking_svc.ordering import Ordering
 from ranking_svc.pipeline import Pipeline
 from ranking_svc.popular import PopularLists
@@ -60,6 +61,7 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
         Time in UTC, for everything but timeouts.
     """
     use_cases = load_use_cases(*settings.use_case_folders)
+    exploration = policies(use_cases, shares=settings.exploration_shares, reach=settings.exploration_reach)
     metrics = Metrics()
     to_candidates = open_channel(settings.candidate_address, idempotent=CANDIDATE_CALLS)
     to_feedback = open_channel(settings.feedback_address, idempotent=FEEDBACK_CALLS)
@@ -107,6 +109,7 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
         new_id=lambda: str(uuid.uuid4()),
         experiments=experiments,
         served=Served(metrics),
+        exploration=exploration,
     )
     servicer = RankingServicer(pipeline, Tracer(feedback, releases), results, use_cases, clock)
     server = Server(settings, [service(servicer)], metrics=metrics)

@@ -46,8 +46,8 @@ class Experiments:
     """The running experiment of each use case.
 
     Subjects are dealt by a pure function of experiment and subject, so every process that knows the
-    experiment deals alike. What was heard last holds until something else is heard: while the store is away, and after a
-    restart, from disk.
+    experiment deals alike. What was heard last holds until something else is heard: while the store is away,
+    and after a restart, from disk.
 
     Parameters
     ----------

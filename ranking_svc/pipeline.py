@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Unavailable
 from matchloop.experiments.arms import CHALLENGER_ARM
-from matchloop.observe.logs import get_logger
+from matchloop.observe.logs import get_logger, request_id
 from matchloop.rerank.features import min_max
 from matchloop.rpc import deadline
 from matchloop.usecase import Tier
 from ranking_svc.domain import Candidate, Candidates, Part, Recommendation, Session
 from ranking_svc.experiments import arm_in
+from ranking_svc.exploration import explored
 from ranking_svc.served import Telling
 from ranking_svc.session_log import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from matchloop.experiments.experiment import Experiment
     from matchloop.observe.metrics import Metrics
+    from matchloop.usecase import Exploration
     from ranking_svc.domain import Clock, Rank, Recommend, SubjectGlimpse
     from ranking_svc.ordering import Ordered, Ordering
     from ranking_svc.popular import PopularLists
@@ -75,6 +77,8 @@ class Pipeline:
         Deal the subjects; with none that runs there are no arms.
     served
         Counts lists by arm and release.
+    exploration
+        By use case, how chance varies its lists; in a use case that is not named, it does not.
     """
 
     candidates: CandidateSource
@@ -87,6 +91,7 @@ class Pipeline:
     new_id: Callable[[], str]
     experiments: RunningExperiments
     served: Served
+    exploration: Mapping[str, Exploration] = field(default_factory=dict)
 
     def recommend(self, ask: Recommend) -> Recommendation:
         """Make a list for a subject and remember it.
@@ -138,8 +143,10 @@ class Pipeline:
         use_case = ask.use_case.id
         degraded, session_id = [*found.degraded, *ordered.degraded], ""
         if ordered.items and not ask.preview:
+            new_id = self.new_id()
+            ordered = self._explored(ask, found, ordered, request_id.get() or new_id)
             session = Session(
-                session_id=self.new_id(),
+                session_id=new_id,
                 use_case=use_case,
                 subject_id=ask.subject_id,
                 release=ordered.release,
@@ -167,6 +174,24 @@ class Pipeline:
         )
         self._count(use_case, answer, ordered)
         return answer
+
+    def _explored(self, ask: Recommend | Rank, found: Candidates, ordered: Ordered, seed: str) -> Ordered:
+        """Let chance vary the list where the use case is explored; what stands in stays as it is."""
+        use_case = ask.use_case.id
+        policy = self.exploration.get(use_case)
+        if policy is None or not policy.share:
+            return ordered
+        items = explored(
+            ordered.items,
+            policy,
+            use_case=use_case,
+            subject_id=ask.subject_id,
+            request_id=seed,
+            fixed=found.stand_in,
+        )
+        changed = any(now.item_id != was.item_id for now, was in zip(items, ordered.items, strict=True))
+        self.metrics.explored_lists.labels(use_case, "changed" if changed else "kept").inc()
+        return replace(ordered, items=items)
 
     def _candidates(self, ask: Recommend, arm: str) -> Candidates:
         try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from matchloop.rpc.settings import ServerSettings
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class RankingSettings(ServerSettings):
@@ -52,6 +55,23 @@ class RankingSettings(ServerSettings):
         300.0, gt=0.0, le=86_400.0, description="Between two readings of an experiment's gauges."
     )
     popular_refresh_seconds: float = Field(60.0, gt=0.0, le=86_400.0)
+
+    exploration_shares: Annotated[dict[str, Share], NoDecode] = Field(
+        default_factory=dict,
+        description="Share of lists that chance varies, in place of the use case's own: "
+        "user_movie=0.1,investor_startup=0",
+    )
+    exploration_reach: int | None = Field(
+        None, ge=1, le=9, description="Ranks an item moves at most; None: as each use case says."
+    )
+
+    @field_validator("exploration_shares", mode="before")
+    @classmethod
+    def _parted(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        parts = [each.partition("=") for each in given.split(",") if each.strip()]
+        return {name.strip(): share.strip() for name, _, share in parts}
 
     @property
     def spool(self) -> Path:

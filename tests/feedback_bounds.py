@@ -1,4 +1,4 @@
-"""The bounds of CatalogService and FeedbackService: base requests, and rules that several RPCs share."""
+"""The bounds of feedback_svc's services: base requests, and rules that several RPCs share."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tests.feedback_rpc_world import (
     value,
 )
 from tests.feedback_worlds import NOW, USE_CASE
+from tests.operations_bounds import operations_request
 
 MICROSECOND = timedelta(microseconds=1)
 _numbers = itertools.count()
@@ -59,7 +60,7 @@ def base(method: str) -> Message:
         "MarkNegativesUsed": feedback.MarkNegativesUsedRequest(use_case=USE_CASE, release="r"),
         "LookupSubjectState": feedback.LookupSubjectStateRequest(use_case=USE_CASE, subject_id="s"),
     }
-    return requests[method]
+    return requests[method] if method in requests else operations_request(method, number)
 
 
 LISTS = (

@@ -31,6 +31,7 @@ from tests.feedback_bounds import (
     time,
 )
 from tests.feedback_rpc_world import interaction, item, record, session, show, upsert
+from tests.operations_bounds import operations_bounds
 
 NAMES = [f"f{n}" for n in range(64)]
 FULL = [item(f"i{n}", features=[0.5] * 64, propensity=1.0) for n in range(200)]
@@ -171,6 +172,7 @@ BY_METHOD: dict[str, dict[str, Bound]] = {
         "state": enum(0, 1, 2, 3),
         **pages(1000),
     },
+    **operations_bounds(sent=SENT_USE_CASE, listed=LISTED_USE_CASE, time=time()),
 }
 
 BOUNDS = {f"{method}.{path}": bound for method, fields in BY_METHOD.items() for path, bound in fields.items()}

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from feedback_svc.interactions import EventFacts, Interaction, facts_of
-from feedback_svc.migrate import migrate
+from feedback_svc.migrate import MIGRATIONS, migrate
 from feedback_svc.sessions import Session, SessionSource
 from matchloop.entities import Categorical, Entity, EntityId, EntityKey, FeatureValue, Kind, Multi
 from matchloop.usecase import Method, Tier, UseCases, load_use_cases
@@ -26,6 +26,8 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 USE_CASE = "investor_startup"
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 4 * 1024**3
+TO_THE_FIRST = f"-{len(list((MIGRATIONS / 'versions').glob('0*.py'))) - 1}"
+"""How far down the first schema is."""
 _numbers = itertools.count()
 
 

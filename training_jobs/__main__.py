@@ -19,6 +19,9 @@ from rich.console import Console
 from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
+from training_jobs.commands.experiment import app as experiment
+from training_jobs.commands.monitor import monitor
+from training_jobs.commands.off_policy import off_policy
 from training_jobs.config import load_config
 from training_jobs.dataset_tables import dataset_tables
 from training_jobs.evaluate.report import evaluation_tables
@@ -158,9 +161,14 @@ def register(steps: Retraining) -> None:
 
 
 @step
-def promote(steps: Retraining) -> None:
+def promote(
+    steps: Retraining,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it whatever the gates say; this is noted with it.")
+    ] = False,
+) -> None:
     """Make the release champion if it passes every gate; exit code 3 if it does not."""
-    promoted = steps.promote()
+    promoted = steps.promote(force=force)
     console.print(gate_table(steps.evaluate(), steps.release))
     _end(steps.release, promoted=promoted)
 
@@ -196,6 +204,11 @@ def search(
         out.write_bytes(found.config.read_bytes())
     console.print(best_table(found.found, f"{steps.use_case.id} {part}"))
     console.print(f"settings: {out or found.config}", soft_wrap=True)
+
+
+app.command("off-policy")(off_policy)
+app.command()(monitor)
+app.add_typer(experiment, name="experiment")
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

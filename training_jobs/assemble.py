@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from training_jobs.recipes.two_tower import TwoTowerResult
 
 GRAPH_RECALL = "two_tower_graph_recall_at_20"
+ALS_GRAPH_RECALL = "als_graph_recall_at_20"
 """Of a catalogue that is searched by a graph: the share of the exact 20 nearest that it finds."""
 
 GRAPH_QUERIES = 200
@@ -75,6 +76,8 @@ def assemble(
     rng = np.random.default_rng(seed)
     golden: dict[str, GoldenCase] = {}
     if parts.als is not None:
+        recall = parts.als.build_graph()
+        metrics = metrics if recall is None else {**metrics, ALS_GRAPH_RECALL: recall}
         parts.als.save(unfinished / "als")
         golden["als"] = parts.als.golden_case(rng)
     if parts.two_tower is not None:

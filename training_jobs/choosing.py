@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from matchloop.retrieval.fusion import Fusion, Places
+from matchloop.retrieval.fusion import PERSONAL, Fusion, Places
 from matchloop.usecase import Method, Tier
 from training_jobs.evaluate.ranking import Truth
 from training_jobs.scoring import filled
@@ -101,7 +101,8 @@ def ensemble_top(
 ) -> NDArray[np.int64]:
     """Return what the ensemble of each subject's tier gives it, through the class that serves it.
 
-    Als, two_tower and content alike for a tier without an ensemble of its own.
+    Als, two_tower and content alike for a tier without an ensemble of its own. Nothing for subjects of whom
+    no personal method knows anything.
     """
     found = np.full((len(tiers), k), -1, dtype=np.int64)
     for tier in Tier:
@@ -110,7 +111,11 @@ def ensemble_top(
             method: top[rows] for method, top in tops.items() if method != Method.ENSEMBLE
         }
         if len(rows) and singles:
-            found[rows] = Places.of(singles).fused(fusions.get(tier) or Fusion(), k)[0]
+            fusion = fusions.get(tier) or Fusion()
+            fused = Places.of(singles).fused(fusion, k)[0]
+            personal = [singles[m][:, 0] >= 0 for m in fusion.methods if m in PERSONAL and m in singles]
+            known = np.any(personal, axis=0) if personal else np.zeros(len(rows), dtype=np.bool_)
+            found[rows] = np.where(known[:, None], fused, -1)
     return found
 
 
@@ -124,10 +129,12 @@ def choose_fusions(
 ) -> dict[Tier, Fusion]:
     """Choose weights and constant: for all subjects together, then for each tier that gains by its own.
 
-    Nothing with fewer than `config.least_subjects` lines: the default holds. A tier with fewer has what is
+    `popular` may have the most say, but never all of it. Nothing with fewer than `config.least_subjects`
+    lines: the default holds. A tier with fewer has what is
     best for all.
     """
-    if len(evidence) < config.least_subjects or not any((top >= 0).any() for top in evidence.tops.values()):
+    personal = (top for method, top in evidence.tops.items() if method in PERSONAL)
+    if len(evidence) < config.least_subjects or not any((top >= 0).any() for top in personal):
         return {}
     end = clock() + config.seconds
     common = _Search(evidence.at_most(config.subjects, seed), k, config, end, clock).best(None)
@@ -162,7 +169,7 @@ class _Search:
         if start is not None:
             return self._climb(start)
         middle = self._config.constants[len(self._config.constants) // 2]
-        alone = [Fusion({method: 1.0}, middle) for method in self._methods]
+        alone = [Fusion({method: 1.0}, middle) for method in self._methods if method in PERSONAL]
         first = max(alone, key=lambda fusion: float(self._ndcg(fusion).mean()))
         alike = Fusion(dict.fromkeys(self._methods, 1.0), middle)
         found = [self._climb(each) for each in (first, alike)]
@@ -189,7 +196,7 @@ class _Search:
         found = []
         for weight in self._config.weights:
             weights = {**fusion.weights, name: weight}
-            if any(weights.values()):
+            if any(weights.get(method) for method in PERSONAL):
                 found.append(Fusion(weights, fusion.constant))
         return found
 
@@ -245,7 +252,9 @@ def choose_orders(
 
     The first method is chosen, then, place by place, what follows. Where orders are alike within `margin`
     standard errors of their difference, the use case's stays; so it does for a tier with less evidence than
-    `least_subjects`. Methods that were not measured come last.
+    `least_subjects`. Methods that were not measured come after those that were, and `popular` comes last
+    whatever it reached: what is popular is not ranked further, so a list of it would teach the ranker
+    nothing. Where it tells much, the ensemble holds it.
     """
     return {
         tier: _order(use_case.methods.of(tier), evidence.tier(tier), k, margin, least_subjects)
@@ -261,15 +270,17 @@ def _order(usual: Sequence[Method], evidence: Evidence, k: int, margin: float, l
     def judged(order: Sequence[Method]) -> NDArray[np.float64]:
         return evidence.truth.weighted_ndcg(filled([evidence.tops[m] for m in order], k), k)
 
-    best = list(measured)
-    start = reached = judged(best)
+    best = [method for method in measured if method is not Method.POPULAR]
+    last = [method for method in measured if method is Method.POPULAR]
+    start = reached = judged([*best, *last])
     for place in range(len(best) - 1):
         tried = [[*best[:place], m, *(o for o in best[place:] if o is not m)] for m in best[place + 1 :]]
-        found = [(order, judged(order)) for order in tried]
+        found = [(order, judged([*order, *last])) for order in tried]
         order, ndcg = max(found, key=lambda each: float(each[1].mean()))
         if surpasses(ndcg, reached, margin):
             best, reached = order, ndcg
     gain, root = reached - start, np.sqrt(len(evidence))
-    methods = (*best, *(method for method in usual if method not in best))
+    unmeasured = [method for method in usual if method not in measured]
+    methods = tuple(sorted([*best, *unmeasured, *last], key=lambda method: method is Method.POPULAR))
     numbers = (reached.mean(), reached.std() / root, gain.mean(), gain.std() / root)
     return Order(methods, *map(float, numbers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
@@ -55,6 +55,11 @@ class Gate:
     def to_json(self) -> dict[str, object]:
         """Return it as JSON can hold it."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Gate:
+        """Return the gate that `to_json` told of."""
+        return cls(**{**told, "verdict": Verdict(told["verdict"])})
 
 
 def random_gate(

@@ -25,6 +25,8 @@ from training_jobs.fit import Stopwatch, fit
 from training_jobs.gates import Gate, Verdict, folder_gates, passed
 from training_jobs.material import Material
 from training_jobs.measuring import background_of, evaluate_release
+from training_jobs.off_policy_gate import off_policy_gate
+from training_jobs.promotion import note_gates, promote_version
 from training_jobs.tracking import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -200,11 +202,12 @@ class Retraining:
         name = champion.release if champion else ""
         kept = self._read("gates.json")
         if kept and (kept["champion"] == name or name == self.release):
-            return [Gate(**{**gate, "verdict": Verdict(gate["verdict"])}) for gate in kept["gates"]]
-        with self.watch.step("gates"):
-            gates = self._ask(manifest, champion)
-        self._write("gates.json", {"champion": name, "gates": [gate.to_json() for gate in gates]})
-        return gates
+            gates = [Gate.from_json(gate) for gate in kept["gates"]]
+        else:
+            with self.watch.step("gates"):
+                gates = self._ask(manifest, champion)
+            self._write("gates.json", {"champion": name, "gates": [gate.to_json() for gate in gates]})
+        return [*gates, *self._rolled_back()]
 
     def report(self) -> Evaluation:
         """Measure every method on the validation part; writes ``evaluation.json`` and ``report.html``."""
@@ -255,15 +258,19 @@ class Retraining:
                 metrics=manifest.metrics if run_id is None else {},
             )
 
-    def promote(self) -> bool:
-        """Make it champion if it passed every gate; returns whether it is champion."""
+    def promote(self, *, force: bool = False) -> bool:
+        """Make it champion if it passed every gate, or is forced; returns whether it is champion.
+
+        What the gates said is noted with the version in either case, and what a forced promotion went over.
+        """
         gates = self.evaluate()
         registered = self.register()
-        if not passed(gates):
+        champion = (self._read("gates.json") or {}).get("champion", "")
+        note_gates(self.registry, registered, gates, champion)
+        if not force and not passed(gates):
             return False
-        if CHAMPION not in registered.aliases:
-            with self.watch.step("promote"):
-                self.registry.set_alias(self.use_case.id, CHAMPION, registered.version)
+        with self.watch.step("promote"):
+            promote_version(self.registry, registered, clock=self.clock, gates=gates, force=force)
         return True
 
     def run(self, mark_used: MarkUsed | None = None) -> Retrained:
@@ -297,7 +304,17 @@ class Retraining:
             gates.append(
                 latest_ranker_gate(ranker, folder, self.datasets().ranker, self.use_case, self.config, rng)
             )
+            tables, examples = self.material.tables, self.datasets().ranker
+            gates.append(off_policy_gate(ranker, folder, tables, examples, self.use_case, self.config, rng))
         return [*gates, *folder_gates(self.release_folder, self.use_case, self.config.gates)]
+
+    def _rolled_back(self) -> list[Gate]:
+        """Refuse a release that was rolled back: training it again would promote it again."""
+        for known in self.registry.list(self.use_case.id):
+            if known.release == self.release and known.rolled_back is not None:
+                note = f"at {known.rolled_back.isoformat(timespec='seconds')}: {known.rollback_reason}"
+                return [Gate("rolled_back", 1.0, 0.0, Verdict.REFUSED, note)]
+        return []
 
     def _fetched(self, registered: RegisteredRelease) -> Path | None:
         """Return the champion's folder; None when it can't be used any more (another schema)."""

@@ -111,6 +111,7 @@ class Metrics:
     experiment_sample_ratio = _gauge(
         "experiment_sample_ratio_p_value", "Small: the dealing is broken.", "use_case"
     )
+    explored_lists = _counter("explored_lists", "Lists with propensities logged.", "use_case", "order")
 
     spool_depth = _gauge("spool_depth", "Sessions waiting on disk for the store.")
     spool_dropped = _counter("spool_dropped", "Sessions lost because the spool was full.")
@@ -134,6 +135,7 @@ class Metrics:
     retraining_due = _gauge("retraining_due", "1 when a retraining is due, else 0.", "use_case")
     retraining_runs = _counter("retraining_runs", "Retraining runs ended.", "use_case", "outcome")
     acts = _counter("acts", "Acts of jobs and people recorded.", "use_case", "kind")
+    experiment_running = _gauge("experiment_running", "1 while an experiment runs, else 0.", "use_case")
     gate_verdicts = _counter("gate_verdicts", "Release gates judged.", "use_case", "gate", "verdict")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:

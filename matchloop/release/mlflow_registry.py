@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ARTIFACT_FOLDER = "release"
-RELEASE_TAG = "matchloop.release"
+TAG_PREFIX = "matchloop."
+RELEASE_TAG = TAG_PREFIX + "release"
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -110,11 +111,7 @@ class MlflowRegistry:
     def set_alias(self, use_case: str, alias: str, version: str) -> None:
         """See `Registry`."""
         with self._reached() as client:
-            query = f"name = '{use_case}' and version_number = {version}"
-            if not version.isdecimal() or not client.search_model_versions(query):
-                raise NotFound(
-                    f"no version {version} of {use_case} is registered", reason=Reason.RELEASE_NOT_FOUND
-                )
+            _check_version(client, use_case, version)
             client.set_registered_model_alias(use_case, alias, version)
 
     def drop_alias(self, use_case: str, alias: str) -> None:
@@ -122,6 +119,13 @@ class MlflowRegistry:
         if self.resolve(use_case, alias) is not None:
             with self._reached() as client:
                 client.delete_registered_model_alias(use_case, alias)
+
+    def tag(self, use_case: str, version: str, tags: Mapping[str, str]) -> None:
+        """See `Registry`; MLflow shows them as ``matchloop.<name>``."""
+        with self._reached() as client:
+            _check_version(client, use_case, version)
+            for name, value in tags.items():
+                client.set_model_version_tag(use_case, version, TAG_PREFIX + name, value)
 
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
         """See `Registry`."""
@@ -210,6 +214,12 @@ class MlflowRegistry:
         return Unavailable(f"registry {self.uri}: {error}", reason=Reason.REGISTRY_UNAVAILABLE)
 
 
+def _check_version(client: Any, use_case: str, version: str) -> None:
+    query = f"name = '{use_case}' and version_number = {version}"
+    if not version.isdecimal() or not client.search_model_versions(query):
+        raise NotFound(f"no version {version} of {use_case} is registered", reason=Reason.RELEASE_NOT_FOUND)
+
+
 def _registered(version: Any, aliases: Mapping[str, str] | None = None) -> RegisteredRelease:
     """Translate MLflow's model version; `aliases` (alias to version) where it does not bring its own."""
     own = (
@@ -224,4 +234,9 @@ def _registered(version: Any, aliases: Mapping[str, str] | None = None) -> Regis
         source=version.source,
         run_id=version.run_id or None,
         aliases=tuple(sorted(own)),
+        tags={
+            name.removeprefix(TAG_PREFIX): value
+            for name, value in version.tags.items()
+            if name.startswith(TAG_PREFIX) and name != RELEASE_TAG
+        },
     )

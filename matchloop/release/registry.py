@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+
+PROMOTED = "promoted"
+"""Tag: when the release last became champion, ISO 8601 with its offset."""
+FORCED = "forced"
+"""Tag: which gates the promotion went over, or what else spoke against it; empty: none."""
+ROLLED_BACK = "rolled_back"
+"""Tag: when the release last lost the champion's place to one before it."""
+ROLLBACK_REASON = "rollback_reason"
+"""Tag: why it was rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,8 @@ class RegisteredRelease:
         The tracking run it came from; None where there are no runs.
     aliases
         Sorted aliases that point at it when this was read.
+    tags
+        What was noted about it, by name: its history and what its gates said.
     """
 
     use_case: str
@@ -42,6 +54,32 @@ class RegisteredRelease:
     source: str
     run_id: str | None = None
     aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def promoted(self) -> datetime | None:
+        """When it last became champion; None if it never did."""
+        return self._time(PROMOTED)
+
+    @property
+    def rolled_back(self) -> datetime | None:
+        """When it was rolled back; None if it never was, or was made champion again since."""
+        found, promoted = self._time(ROLLED_BACK), self.promoted
+        return None if found and promoted and promoted > found else found
+
+    @property
+    def rollback_reason(self) -> str:
+        """Why it was rolled back; empty where `rolled_back` is None."""
+        return self.tags.get(ROLLBACK_REASON, "") if self.rolled_back else ""
+
+    @property
+    def forced(self) -> str:
+        """What spoke against its promotion, which was forced; else empty."""
+        return self.tags.get(FORCED, "")
+
+    def _time(self, tag: str) -> datetime | None:
+        told = self.tags.get(tag)
+        return datetime.fromisoformat(told) if told else None
 
 
 class Registry(Protocol):
@@ -81,6 +119,15 @@ class Registry(Protocol):
 
     def drop_alias(self, use_case: str, alias: str) -> None:
         """Take an alias away; nothing happens if it points nowhere."""
+
+    def tag(self, use_case: str, version: str, tags: Mapping[str, str]) -> None:
+        """Note something about a version, one tag after the other; tags of the same name are overwritten.
+
+        Raises
+        ------
+        NotFound
+            If there is no such version (reason RELEASE_NOT_FOUND).
+        """
 
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
         """Return the release an alias points at; None if it points nowhere."""

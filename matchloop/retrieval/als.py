@@ -8,8 +8,10 @@ import numpy as np
 
 from matchloop.errors import InvalidInput
 from matchloop.release.golden import GoldenCase
+from matchloop.retrieval.graph import Graph
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
-from matchloop.retrieval.scored import Hit, Scored, best_allowed, rows_of, top_k
+from matchloop.retrieval.scored import Scored, best_allowed, rows_of, top_k
+from matchloop.retrieval.vector_index import EXACT_BELOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,9 +20,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from matchloop.entities import EntityId
+    from matchloop.retrieval.scored import Hit
 
 _GRAM_ROWS = 65_536
 
+GRAPH_FILE = "items.faiss"
+NEIGHBOURS = 16
+BEAMS = (128, 256, 512)
+ENOUGH_RECALL = 0.95
+GRAPH_QUERIES = 200
+GRAPH_K = 20
+"""The graph is searched with the first beam that finds so much of the best 20 for 200 subjects."""
 
 WELL = 1e8
 """Up to this condition number the normal equations of an empty history are inverted once and for all."""
@@ -52,6 +62,8 @@ class AlsModel:
         which gives the w of the convention above. None: it does not.
     gram
         YᵀY of the item factors, (f, f), when it is known: a large catalogue's takes seconds.
+    graph
+        Over the item factors, which are then its vectors; see `build_graph`. None: a search compares all.
 
     Raises
     ------
@@ -71,6 +83,7 @@ class AlsModel:
         half_life_days: float | None = None,
         saturation: float | None = None,
         gram: NDArray[np.float64] | None = None,
+        graph: Graph | None = None,
     ) -> None:
         _check("item", item_ids, item_factors)
         _check("subject", subject_ids, subject_factors)
@@ -82,6 +95,9 @@ class AlsModel:
             raise InvalidInput(f"regularization {regularization} must be 0 or more, alpha {alpha} over 0")
         self.item_ids = list(item_ids)
         self.item_factors = np.ascontiguousarray(item_factors, dtype=np.float32)
+        self._graph: Graph | None = None
+        if graph is not None:
+            self._searched_by(graph)
         self.subject_ids = list(subject_ids)
         self.subject_factors = np.ascontiguousarray(subject_factors, dtype=np.float32)
         if half_life_days is not None and not half_life_days > 0.0:
@@ -240,7 +256,40 @@ class AlsModel:
         if not np.any(vector):
             return []
         rows = self.item_rows(exclude)
+        if self._graph is not None:
+            query = np.ascontiguousarray(vector, dtype=np.float32)
+            found = self._graph.best_allowed(query, k, self.item_ids, exclude=rows, allow=allow)
+            if found is not None:
+                return found
         return best_allowed(self.scores(vector), k, self.item_ids, exclude=rows, allow=allow)
+
+    def build_graph(self, *, exact_below: int = EXACT_BELOW) -> float | None:
+        """Let a large catalogue be searched by a graph, which takes minutes for a million items.
+
+        Returns
+        -------
+        float or None
+            Which share of what comparing all finds is found, over subjects trained on, in [0, 1]. None: there
+            is no graph, since items are fewer than `exact_below`, or it would find too little.
+        """
+        subjects = self.subject_factors[self.subject_factors.any(axis=1)]
+        if len(self.item_ids) < exact_below or not len(subjects):
+            return None
+        queries = subjects[:: -(-len(subjects) // GRAPH_QUERIES)]
+        best = [set(top_k(self.scores(query), GRAPH_K).item.tolist()) for query in queries]
+        graph = Graph(self.width, neighbours=NEIGHBOURS)
+        graph.add(self.item_factors)
+        for graph.least_beam in BEAMS:
+            found = [graph.search(query, GRAPH_K, np.zeros(0, np.int64))[0] for query in queries]
+            recall = sum(len(own.intersection(labels)) for own, labels in zip(best, found, strict=True))
+            if recall >= ENOUGH_RECALL * GRAPH_K * len(queries):
+                self._searched_by(graph)
+                return recall / (GRAPH_K * len(queries))
+        return None
+
+    def _searched_by(self, graph: Graph) -> None:
+        self._graph = graph
+        self.item_factors = graph.vectors  # nothing is added any more: the view stays valid
 
     def answer(self, inputs: Mapping[str, Any]) -> Mapping[str, NDArray[np.float32]]:
         """Answer a golden request.
@@ -283,13 +332,14 @@ class AlsModel:
         return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
-        """Write the part: als.json, item_ids.json, subject_ids.json, both factor arrays and item_gram.npy."""
+        """Write als.json, item_ids.json, subject_ids.json, both factor arrays, item_gram.npy and the graph."""
         settings = {
             "factors": self.width,
             "regularization": self.regularization,
             "alpha": self.alpha,
             "half_life_days": self.half_life_days,
             "saturation": self.saturation,
+            "beam": None if self._graph is None else self._graph.least_beam,
         }
         write_json(folder, "als", settings)
         write_json(folder, "item_ids", self.item_ids)
@@ -297,6 +347,8 @@ class AlsModel:
         write_array(folder, "item_factors", self.item_factors)
         write_array(folder, "subject_factors", self.subject_factors)
         write_array(folder, "item_gram", self._item_gram)
+        if self._graph is not None:
+            self._graph.save(folder / GRAPH_FILE, vectors=False)
 
     @classmethod
     def load(cls, folder: Path) -> AlsModel:
@@ -317,7 +369,14 @@ class AlsModel:
         gram = None
         if (folder / "item_gram.npy").is_file():  # releases made before have none
             gram = read_array(folder, "item_gram", shape=(width, width), dtype=np.float64)
+        graph = None
         with refusing(f"{folder.name}/als.json"):
+            if settings.get("beam") is not None:
+                graph = Graph.load(
+                    folder / GRAPH_FILE, width=int(width or 0), length=len(items), vectors=item_factors
+                )
+                graph.least_beam = int(settings["beam"])
+                item_factors = graph.vectors
             return cls(
                 items,
                 item_factors,
@@ -326,7 +385,9 @@ class AlsModel:
                 regularization=float(settings["regularization"]),
                 alpha=float(settings["alpha"]),
                 half_life_days=settings.get("half_life_days"),
+                saturation=settings.get("saturation"),
                 gram=gram,
+                graph=graph,
             )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from matchloop.errors import InvalidInput
+from matchloop.retrieval.content_pool import BestByValue, pool_size
 from matchloop.retrieval.content_rows import ContentRows
 from matchloop.retrieval.profile import (
     HALF_LIFE_DAYS,
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
 
 EXACT_BELOW = 50_000
 """From this many items on, embeddings are compared for those alone whose values fit best."""
-
-LEAST_POOL = 4096
-POOL_DEPTH = 64
-"""How many those are at first: 4096, or 64 times as many as are asked, whichever is more."""
 
 EMBEDDING = "embedding"
 """Name of the embedding's part among the contributions."""
@@ -142,8 +139,11 @@ class ContentIndex:
         width = self.use_case.embedding_width
         contents = content_of(items, self._fields, self._embedder, width)
         with self._lock:
-            for item, content in zip(items, contents, strict=True):
-                self._rows.put(item.key.id, content)
+            rows = [
+                self._rows.put(item.key.id, content.values)
+                for item, content in zip(items, contents, strict=True)
+            ]
+            self._rows.vectors.put(rows, [content.vector for content in contents])
 
     def remove(self, ids: Collection[EntityId]) -> None:
         """Remove items; ids that are not there are ignored."""
@@ -218,8 +218,9 @@ class ContentIndex:
             wanted = self._wanted(profile)
             share = self._embedding_share(profile, wanted)
             rows = rows_of(exclude, self._rows.row)
-            if share > 0.0 and share < 1.0 and not self._rows.vectors.exact:
-                return self._search_pools(profile, wanted, share, k, rows, allow)
+            if self._rows.signatures is not None and share < 1.0:
+                best = BestByValue(self._rows, wanted, 1.0 - share)
+                return self._search_pools(profile, best, share, k, rows, allow)
             scores = self._by_value(wanted, share)
             if share > 0.0 and profile.vector is not None:
                 scores += share * self._rows.vectors.dot(profile.vector, len(scores))
@@ -229,7 +230,7 @@ class ContentIndex:
         self,
         scores: NDArray[np.float32],
         k: int,
-        ids: Sequence[EntityId | None],
+        ids: Sequence[EntityId | None] | _Picked,
         exclude: NDArray[np.int64],
         allow: Callable[[EntityId], bool] | None,
     ) -> list[Hit]:
@@ -240,25 +241,22 @@ class ContentIndex:
     def _search_pools(
         self,
         profile: ContentProfile,
-        wanted: Mapping[str, Mapping[str, float]],
+        by_value: BestByValue,
         share: float,
         k: int,
         exclude: NDArray[np.int64],
         allow: Callable[[EntityId], bool] | None,
     ) -> list[Hit]:
         """Compare vectors of those only whose values fit best, of ever more until `k` are allowed."""
-        assert profile.vector is not None
-        by_value = self._by_value(wanted, share)
-        by_value[exclude] = -np.inf
-        size = max(LEAST_POOL, POOL_DEPTH * k)
-        none = np.zeros(0, dtype=np.int64)
+        size = pool_size(k) + len(exclude)
         while True:
-            pool = np.arange(len(by_value))
-            if size < len(by_value):
-                pool = np.sort(np.argpartition(by_value, len(by_value) - size)[len(by_value) - size :])
-            scores = by_value[pool] + share * self._rows.vectors.dot_rows(profile.vector, pool)
-            hits = self._best(scores, k, [self._rows.ids[row] for row in pool.tolist()], none, allow)
-            if len(hits) >= k or size >= len(by_value):
+            pool, scores = by_value.pool(size)
+            if share > 0.0 and profile.vector is not None:
+                scores = scores + share * self._rows.vectors.dot_rows(profile.vector, pool)
+            ids = _Picked(self._rows.ids, pool)
+            left_out = np.flatnonzero(np.isin(pool, exclude)) if len(exclude) else exclude
+            hits = self._best(scores, k, ids, left_out, allow)
+            if len(hits) >= k or len(pool) >= by_value.count:
                 return hits
             size *= 16
 
@@ -339,6 +337,16 @@ class ContentIndex:
             parts[EMBEDDING] = share * float(content.vector @ profile.vector)
         score = min(sum(parts.values()), 1.0)
         return ContentHit(item, score, {name: part for name, part in parts.items() if part != 0.0})
+
+
+class _Picked:
+    """The ids of some rows, looked up one by one."""
+
+    def __init__(self, ids: Sequence[EntityId | None], rows: NDArray[np.int32]) -> None:
+        self._ids, self._rows = ids, rows
+
+    def __getitem__(self, at: int) -> EntityId | None:
+        return self._ids[self._rows[at]]
 
 
 def _size(weights: Collection[float]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from matchloop.retrieval.content_vectors import ContentVectors
 from matchloop.retrieval.postings import Posting
 from matchloop.retrieval.profile import ItemContent
+from matchloop.retrieval.ragged import Grown, Ragged
+from matchloop.retrieval.signatures import Signatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ class ContentRows:
         By (feature, value); no empty ones.
     vectors
         By row.
+    signatures
+        Rows by the common values they hold; None under `exact_below`.
     """
 
     def __init__(self, width: int, *, exact_below: int) -> None:
@@ -43,9 +46,14 @@ class ContentRows:
         self.ids: list[EntityId | None] = []
         self.postings: dict[Value, Posting] = {}
         self.vectors = ContentVectors(width, exact_below=exact_below)
+        self.signatures: Signatures | None = None
+        self._exact_below = exact_below
         self._values: list[Value | None] = []  # by code; None: nobody holds it any more
+        self._feature = Grown(np.zeros(0, dtype=np.int64))  # by code, a number of its feature
+        self._features: dict[str, int] = {}
+        self._scratch = np.zeros(0, dtype=np.float32)
         self._free_codes: list[int] = []
-        self._codes: list[bytes] = []  # of each row's values, int32
+        self._codes = Ragged()  # of each row's values
         self._free: list[int] = []
 
     def content(self, item: EntityId) -> ItemContent | None:
@@ -60,26 +68,66 @@ class ContentRows:
         return held
 
     def _values_of(self, row: int) -> list[Value]:
-        codes = np.frombuffer(self._codes[row], dtype=np.int32).tolist()
-        return [value for code in codes if (value := self._values[code]) is not None]
+        return [value for code in self._codes.get(row).tolist() if (value := self._values[code]) is not None]
 
-    def put(self, id_: EntityId, content: ItemContent) -> None:
-        """Add an item, or replace it."""
+    def put(self, id_: EntityId, values_by_field: Mapping[str, tuple[str, ...]]) -> int:
+        """Add an item, or replace it; return its row, whose vector is not set yet."""
         row = self.row.get(id_)
         if row is None:
             row = self.row[id_] = self._new_row()
             self.ids[row] = id_
         else:
             self._clear(row)
-        self.vectors.put(row, content.vector)
-        codes: list[int] = []
-        for field, values in content.values.items():
+        codes: list[tuple[int, int]] = []
+        for field, values in values_by_field.items():
             share = 1.0 / math.sqrt(len(values))
             for value in values:
                 posting = self.postings.get((field, value)) or self._new_posting((field, value))
                 posting.put(row, share)
-                codes.append(posting.code)
-        self._codes[row] = np.asarray(codes, dtype=np.int32).tobytes()
+                codes.append((posting.code, len(values)))
+        self._codes.put(row, [code for code, _ in codes])
+        if self.signatures is not None:
+            self.signatures.put(row, codes)
+        self._sign_when_due()
+        return row
+
+    def _sign_when_due(self) -> None:
+        """Group rows when they have become many; again when as many changed: what is common has too."""
+        known = self.signatures
+        if len(self.ids) >= self._exact_below and (known is None or known.changes >= known.rows):
+            self._sign()
+
+    def _sign(self) -> None:
+        self.signatures = Signatures(*self._codes.all(), self._feature.values)
+        for row in self._free:
+            self.signatures.clear(row)
+        self._scratch = np.zeros(len(self.ids), dtype=np.float32)
+
+    def scores(self, rows: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the values of these rows add to their scores, (len(rows),).
+
+        Parameters
+        ----------
+        weights
+            By code, (codes,).
+        """
+        codes, counts = self._codes.of(rows)
+        line = np.repeat(np.arange(len(rows)), counts)
+        together = line * len(self._features) + self._feature.values[codes]
+        held = 1.0 / np.sqrt(np.maximum(np.bincount(together), 1))
+        found = np.bincount(line, weights[codes] * held[together], minlength=len(rows))
+        return found.astype(np.float32)
+
+    def scratch(self) -> NDArray[np.float32]:
+        """Return a zero for every row; to be left as it was found."""
+        if len(self._scratch) < len(self.ids):
+            self._scratch = np.zeros(len(self.ids) * 5 // 4, dtype=np.float32)
+        return self._scratch
+
+    @property
+    def codes(self) -> int:
+        """How many codes of values were given out."""
+        return len(self._values)
 
     def remove(self, id_: EntityId) -> None:
         """Remove an item if it is there."""
@@ -93,17 +141,22 @@ class ContentRows:
         if self._free_codes:
             code = self._free_codes.pop()
             self._values[code] = value
+            self._feature.values[code] = self._number(value[0])
         else:
             code = len(self._values)
             self._values.append(value)
+            self._feature.extend([self._number(value[0])])
         posting = self.postings[value] = Posting(code)
         return posting
+
+    def _number(self, feature: str) -> int:
+        return self._features.setdefault(feature, len(self._features))
 
     def _new_row(self) -> int:
         if self._free:
             return self._free.pop()
         self.ids.append(None)
-        self._codes.append(b"")
+        self._codes.add()
         self.vectors.grow(len(self.ids))
         return len(self.ids) - 1
 
@@ -115,16 +168,18 @@ class ContentRows:
                 del self.postings[value]
                 self._values[posting.code] = None
                 self._free_codes.append(posting.code)
-        self._codes[row] = b""
-        self.vectors.put(row, None)
+        self._codes.put(row, ())
+        if self.signatures is not None:
+            self.signatures.clear(row)
+        self.vectors.put([row], [None])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all but ids and values as arrays, for `restore`; see `names` for these."""
         parts = [self.postings[value].arrays if value else _NOTHING for value in self._values]
-        lengths = [len(codes) // 4 for codes in self._codes]
+        codes, counts = self._codes.all()
         return self.vectors.arrays(len(self.ids)) | {
-            "codes": np.frombuffer(b"".join(self._codes), dtype=np.int32),
-            "code_counts": np.asarray(lengths, dtype=np.int64),
+            "codes": codes,
+            "code_counts": counts,
             "posted": np.asarray([len(rows) for rows, _ in parts], dtype=np.int64),
             "rows": np.concatenate([rows for rows, _ in parts] or [_NOTHING[0]]),
             "held": np.concatenate([held for _, held in parts] or [_NOTHING[1]]),
@@ -149,17 +204,17 @@ class ContentRows:
         KeyError, ValueError
             If something is missing or malformed.
         """
-        codes, ends = arrays["codes"].astype(np.int32).tobytes(), 4 * np.cumsum(arrays["code_counts"])
-        bounds = [0, *ends.tolist()]
-        if not len(ids) == len(bounds) - 1 == len(arrays["vectors"]) or len(features) != len(
-            arrays["posted"]
-        ):
-            raise ValueError(f"{len(ids)} ids, {len(bounds) - 1} items, {len(arrays['vectors'])} vectors")
+        codes, counts = arrays["codes"], arrays["code_counts"]
+        if not len(ids) == len(counts) == len(arrays["vectors"]) or len(features) != len(arrays["posted"]):
+            raise ValueError(f"{len(ids)} ids, {len(counts)} items, {len(arrays['vectors'])} vectors")
+        if counts.sum() != len(codes) or (len(codes) and not 0 <= codes.min() <= codes.max() < len(features)):
+            raise ValueError(f"{len(codes)} codes of {len(features)} values, {counts.sum()} are held")
         self.vectors.restore(arrays["vectors"], arrays.get("scales"))
+        self._feature = Grown(np.asarray([self._number(name) for name in features], dtype=np.int64))
         self.ids = [id_ or None for id_ in ids]
         self.row = {id_: row for row, id_ in enumerate(ids) if id_}
         self._free = [row for row, id_ in enumerate(ids) if not id_]
-        self._codes = [codes[start:end] for start, end in pairwise(bounds)]
+        self._codes.restore(codes.astype(np.int32), counts.astype(np.int64))
         cuts = np.cumsum(arrays["posted"])[:-1]
         posted = zip(np.split(arrays["rows"], cuts), np.split(arrays["held"], cuts), strict=True)
         for code, (feature, value, (rows, held)) in enumerate(zip(features, values, posted, strict=False)):
@@ -168,6 +223,7 @@ class ContentRows:
                 self.postings[feature, value] = Posting.of(rows, held, code)
             else:
                 self._free_codes.append(code)
+        self._sign_when_due()
 
 
 _NOTHING = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)

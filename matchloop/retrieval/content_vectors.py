@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 FIRST_CAPACITY = 64
@@ -57,15 +59,16 @@ class ContentVectors:
             self._scale = np.concatenate([self._scale, np.zeros(capacity - len(self._scale), np.float32)])
         self._values = grown
 
-    def put(self, row: int, vector: NDArray[np.float32] | None) -> None:
-        """Set the vector of a row that there is place for."""
+    def put(self, rows: Sequence[int], vectors: Sequence[NDArray[np.float32] | None]) -> None:
+        """Set the vectors of rows that there is place for; the last wins if a row stands twice."""
+        if not rows:
+            return
+        nothing = np.zeros(self.width, dtype=np.float32)
+        given = np.stack([nothing if vector is None else vector for vector in vectors])
         if self._scale is None:
-            self._values[row] = 0.0 if vector is None else vector
-        elif vector is None:
-            self._scale[row] = 0.0
+            self._values[rows] = given
         else:
-            values, scale = _bytes(vector[None, :])
-            self._values[row], self._scale[row] = values[0], scale[0]
+            self._values[rows], self._scale[rows] = _bytes(given)
 
     def get(self, row: int) -> NDArray[np.float32] | None:
         """Return a copy of a row's vector, (width,); None if it has none."""

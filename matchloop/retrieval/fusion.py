@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CONSTANT = 60.0
 """Cormack, Clarke, Büttcher 2009: how little the first ranks stand out."""
 
+PERSONAL = frozenset({Method.ALS, Method.TWO_TOWER, Method.CONTENT})
+"""Methods that answer with what they know of the subject, or not at all. An ensemble needs one of them."""
+
 POOL = 100
 """Each method gives the ensemble at least this many items, and in evaluation so many."""
 

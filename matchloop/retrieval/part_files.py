@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def read_ids(folder: Path, name: str) -> list[Any]:
         raise ReleaseRefused(f"{folder.name}/{name}.json holds no list of ids")
     if len(set(value)) != len(value):
         raise ReleaseRefused(f"{folder.name}/{name}.json names an id twice")
-    return value
+    return [sys.intern(id_) for id_ in value]  # the same ids stand in several parts
 
 
 def _parsed(folder: Path, name: str) -> Any:

@@ -147,7 +147,21 @@ def vectors_of(
     InvalidInput
         If an embedding has another length than `width` or is not finite.
     """
-    found = [_brought(entity, width, embedder.name) for entity in entities]
+    brought = [_brought(entity, width, embedder.name) for entity in entities]
+    found: list[NDArray[np.float32] | None] = [None] * len(entities)
+    alone = [at for at, own in enumerate(brought) if len(own) == 1]
+    if alone:
+        whole = np.asarray([brought[at][0] for at in alone], dtype=np.float64)  # (alone, width)
+        _check_finite([entities[at] for at in alone], np.isfinite(whole).all(axis=1), width)
+        sizes = np.sqrt((whole**2).sum(axis=1))[:, None]
+        unit_rows = (whole / np.where(sizes > 0.0, sizes, 1.0)).astype(np.float32)
+        for at, row, holds in zip(alone, unit_rows, unit_rows.any(axis=1).tolist(), strict=True):
+            found[at] = row if holds else None
+    for at, own in enumerate(brought):
+        if len(own) > 1:
+            _check_finite([entities[at]], np.isfinite(own).all(keepdims=True), width)
+            mean = unit(np.sum([unit(np.asarray(vector)) for vector in own], axis=0))
+            found[at] = mean if mean.any() else None
     texts = [(at, text_of(entities[at])) for at, own in enumerate(found) if own is None]
     for (at, _), row in zip(texts, embedder.embed([text for _, text in texts]), strict=True):
         found[at] = row if row.any() else None
@@ -248,7 +262,8 @@ def _reacted(
 ) -> tuple[dict[str, Counts], NDArray[np.float64] | None, float]:
     """Return mean wanted values by feature, the mean direction, and how loud both speak."""
     values: defaultdict[str, Counts] = defaultdict(lambda: defaultdict(float))
-    direction: NDArray[np.float64] | None = None
+    vectors: list[NDArray[np.float32]] = []
+    loud: list[float] = []  # weight of each vector
     evidence = 0.0
     for event in events:
         content, kind = items(event.item), use_case.events.get(event.event_type)
@@ -262,13 +277,14 @@ def _reacted(
             for value in held:
                 bucket[value] += each
         if content.vector is not None:
-            step = weight * content.vector.astype(np.float64)
-            direction = step if direction is None else direction + step
+            vectors.append(content.vector)
+            loud.append(weight)
     if evidence == 0.0:
         return {}, None, 0.0
     mean = {field: {v: w / evidence for v, w in held.items()} for field, held in values.items()}
     loudness = REACTED_SHARE * evidence / (evidence + EVIDENCE)
-    return mean, None if direction is None else direction / evidence, loudness
+    direction = np.asarray(loud) @ np.stack(vectors).astype(np.float64) / evidence if vectors else None
+    return mean, direction, loudness
 
 
 def _direction(
@@ -290,15 +306,18 @@ def _unit(weights: Mapping[str, float]) -> Mapping[str, float]:
     return {value: w / size for value, w in weights.items()} if size > 0.0 else weights
 
 
-def _brought(entity: Entity, width: int, embedder: str) -> NDArray[np.float32] | None:
+def _brought(entity: Entity, width: int, embedder: str) -> list[tuple[float, ...]]:
+    """Return the embeddings that an entity brings."""
     brought = [
         value.vector
         for _, value in sorted(entity.features.items())
         if isinstance(value, Embedding) and value.embedder in ("", embedder)
     ]
-    if not brought:
-        return None
-    if any(len(vector) != width for vector in brought) or not np.isfinite(np.concatenate(brought)).all():
-        raise InvalidInput(f"{entity.key.kind}/{entity.key.id}: embedding must be {width} finite numbers")
-    mean = unit(np.sum([unit(np.asarray(vector)) for vector in brought], axis=0))
-    return mean if mean.any() else None
+    _check_finite([entity], [all(len(vector) == width for vector in brought)], width)
+    return brought
+
+
+def _check_finite(entities: Sequence[Entity], fine: Sequence[bool] | NDArray[np.bool_], width: int) -> None:
+    for entity, good in zip(entities, fine, strict=True):
+        if not good:
+            raise InvalidInput(f"{entity.key.kind}/{entity.key.id}: embedding must be {width} finite numbers")

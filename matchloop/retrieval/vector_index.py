@@ -10,7 +10,7 @@ import numpy as np
 from matchloop.errors import InvalidInput
 from matchloop.retrieval.graph import Graph
 from matchloop.retrieval.read_write import ReadWriteLock
-from matchloop.retrieval.scored import Hit, best_allowed, rows_of
+from matchloop.retrieval.scored import best_allowed, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -19,16 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from matchloop.entities import EntityId
+    from matchloop.retrieval.scored import Hit
 
 EXACT_BELOW = 50_000
 """Under this many items every one is compared; from here on a graph is searched."""
-
-SPARE = 32
-"""A search of the graph fetches this many more than asked, for those that turn out not to be allowed."""
-
-LEAST_GRAPH = 256
-GRAPH_SHARE = 64
-"""Fetching more from the graph than 256, or a 64th of all if that is more, costs more than comparing all."""
 
 
 class VectorIndex:
@@ -159,7 +153,7 @@ class VectorIndex:
         with self._lock.reading():
             excluded = rows_of(exclude, self._row)
             if self._graph is not None:
-                found = self._search_graph(self._graph, query, k, excluded, allow)
+                found = self._graph.best_allowed(query, k, self._ids, exclude=excluded, allow=allow)
                 if found is not None:
                     return found
                 dead = [row for row, id_ in enumerate(self._ids) if id_ is None]
@@ -167,27 +161,6 @@ class VectorIndex:
             scores = self._vectors @ query
             ids: list[EntityId] = self._ids  # type: ignore[assignment]  # the dead are excluded
             return best_allowed(scores, k, ids, exclude=excluded, allow=allow)
-
-    def _search_graph(
-        self,
-        graph: Graph,
-        query: NDArray[np.float32],
-        k: int,
-        excluded: NDArray[np.int64],
-        allow: Callable[[EntityId], bool] | None,
-    ) -> list[Hit] | None:
-        """Return the `k` nearest; None when all had better be compared."""
-        left_out, fetch, without = set(excluded.tolist()), k + SPARE, excluded[:0]
-        while k > 0 and fetch <= max(len(graph) // GRAPH_SHARE, LEAST_GRAPH):
-            hits: list[tuple[float, int, EntityId]] = []
-            for label, score in zip(*graph.search(query, fetch, without), strict=True):
-                id_ = self._ids[label]
-                if id_ is not None and label not in left_out and (allow is None or allow(id_)):
-                    hits.append((-score, label, id_))
-                    if len(hits) == k:
-                        return [Hit(id_, -negated) for negated, _, id_ in sorted(hits)]
-            fetch, without = 4 * fetch, excluded  # telling the graph costs more than passing over a few
-        return None
 
     def recall(self, queries: NDArray[np.float32], k: int = 20) -> float:
         """Return which share of the `k` nearest of each query, (n, width), `search` finds, in [0, 1]."""

@@ -44,10 +44,7 @@ class FolderRegistry:
     def set_alias(self, use_case: str, alias: str, version: str) -> None:
         """See `Registry`."""
         index = self._index(use_case)
-        if version not in [known["version"] for known in index["versions"]]:
-            raise NotFound(
-                f"no version {version} of {use_case} is registered", reason=Reason.RELEASE_NOT_FOUND
-            )
+        self._version(use_case, index, version)
         index["aliases"][alias] = version
         self._write(use_case, index)
 
@@ -56,6 +53,12 @@ class FolderRegistry:
         index = self._index(use_case)
         if index["aliases"].pop(alias, None) is not None:
             self._write(use_case, index)
+
+    def tag(self, use_case: str, version: str, tags: Mapping[str, str]) -> None:
+        """See `Registry`."""
+        index = self._index(use_case)
+        self._version(use_case, index, version).setdefault("tags", {}).update(tags)
+        self._write(use_case, index)
 
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
         """See `Registry`."""
@@ -77,6 +80,13 @@ class FolderRegistry:
         """See `Registry`."""
         index = self._index(use_case)
         return tuple(self._registered(use_case, index, known) for known in reversed(index["versions"]))
+
+    def _version(self, use_case: str, index: dict[str, Any], version: str) -> dict[str, Any]:
+        for known in index["versions"]:
+            if known["version"] == version:
+                found: dict[str, Any] = known
+                return found
+        raise NotFound(f"no version {version} of {use_case} is registered", reason=Reason.RELEASE_NOT_FOUND)
 
     def _reach(self) -> None:
         if not self.available:
@@ -104,4 +114,5 @@ class FolderRegistry:
             source=str(self.root / use_case / known["version"]),
             run_id=known["run_id"],
             aliases=tuple(sorted(name for name, version in aliases if version == known["version"])),
+            tags=dict(known.get("tags", {})),
         )

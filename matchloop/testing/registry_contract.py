@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from matchloop.errors import NotFound, Reason, ReleaseRefused
 from matchloop.release.manifest import MANIFEST_FILE
-from matchloop.release.registry import CHALLENGER, CHAMPION, RegisteredRelease, Registry
+from matchloop.release.registry import (
+    CHALLENGER,
+    CHAMPION,
+    FORCED,
+    PROMOTED,
+    ROLLBACK_REASON,
+    ROLLED_BACK,
+    RegisteredRelease,
+    Registry,
+)
 from matchloop.testing.releases import build_release
 from matchloop.usecase import UseCases, load_use_cases
 
@@ -85,6 +95,46 @@ class RegistryContract(ABC):
             with pytest.raises(NotFound) as caught:
                 registry.set_alias(use_case, CHAMPION, version)
             assert caught.value.reason is Reason.RELEASE_NOT_FOUND
+
+    def test_what_is_noted_about_a_version_is_read_back(self, registry: Registry, tmp_path: Path) -> None:
+        """By every way of reading it; a second note under the same name takes the first one's place."""
+        first, second = (self.register(registry, tmp_path, name) for name in ("r1", "r2"))
+        registry.set_alias(self.use_case, CHAMPION, first.version)
+        assert first.tags == {}
+        assert (first.promoted, first.rolled_back, first.rollback_reason, first.forced) == (
+            None,
+            None,
+            "",
+            "",
+        )
+        registry.tag(self.use_case, first.version, {PROMOTED: "2026-01-02T03:04:05+00:00", FORCED: "size_mb"})
+        registry.tag(self.use_case, first.version, {FORCED: "", "gates": "[1, 2]" * 2000})
+        read = [registry.resolve(self.use_case, CHAMPION), registry.list(self.use_case)[1]]
+        read.append(registry.register(tmp_path / "built" / "r1", self.use_case, run_id=None, metrics={}))
+        for known in read:
+            assert known is not None
+            assert known.promoted == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+            assert (known.forced, known.tags["gates"]) == ("", "[1, 2]" * 2000)
+        assert registry.list(self.use_case)[0] == second
+
+    def test_a_note_needs_a_version(self, registry: Registry, tmp_path: Path) -> None:
+        """And an unknown one is not made."""
+        self.register(registry, tmp_path, "r1")
+        with pytest.raises(NotFound) as caught:
+            registry.tag(self.use_case, "99", {PROMOTED: "2026-01-02T03:04:05+00:00"})
+        assert caught.value.reason is Reason.RELEASE_NOT_FOUND
+
+    def test_a_rollback_is_over_once_it_is_champion_again(self, registry: Registry, tmp_path: Path) -> None:
+        """Which happens by force alone."""
+        first = self.register(registry, tmp_path, "r1")
+        times = ["2026-01-02T00:00:00+00:00", "2026-01-03T00:00:00+00:00", "2026-01-04T00:00:00+00:00"]
+        registry.tag(self.use_case, first.version, {PROMOTED: times[0]})
+        registry.tag(self.use_case, first.version, {ROLLED_BACK: times[1], ROLLBACK_REASON: "disliked"})
+        (known,) = registry.list(self.use_case)
+        assert (known.rolled_back, known.rollback_reason) == (datetime(2026, 1, 3, tzinfo=UTC), "disliked")
+        registry.tag(self.use_case, first.version, {PROMOTED: times[2]})
+        (known,) = registry.list(self.use_case)
+        assert (known.rolled_back, known.rollback_reason) == (None, "")
 
     def test_fetch_brings_the_files_once(self, registry: Registry, tmp_path: Path) -> None:
         """Byte by byte, and repairs a copy that was damaged."""

@@ -4,6 +4,7 @@ from matchloop.usecase.load import UseCases, load_use_cases
 from matchloop.usecase.model import (
     DislikeReason,
     Event,
+    Exploration,
     FeatureType,
     FieldMatch,
     Method,
@@ -17,6 +18,7 @@ from matchloop.usecase.model import (
 __all__ = [
     "DislikeReason",
     "Event",
+    "Exploration",
     "FeatureType",
     "FieldMatch",
     "Method",

@@ -153,6 +153,13 @@ class Popularity(_Part):
         return self
 
 
+class Exploration(_Part):
+    """Chance in served lists: `share` of them are shuffled within blocks of `reach` + 1 ranks; 0: none."""
+
+    share: Share = 0.0
+    reach: Annotated[int, Field(ge=1, le=9)] = 1
+
+
 class RankingRules(_Part):
     """Features of the ranker and the order used while there is no model.
 
@@ -164,6 +171,8 @@ class RankingRules(_Part):
         Weight by feature of the rule-based score.
     diversity_fields
         Item features compared for `diversity`, each with an equal share.
+    exploration
+        Chance in served lists. A matter of serving: no part of the schema.
     """
 
     features: tuple[Name, ...] = ("model_score", "recency", "popularity", "diversity", "original_score")
@@ -171,6 +180,7 @@ class RankingRules(_Part):
         default_factory=lambda: {"model_score": 0.5, "recency": 0.2, "popularity": 0.2, "diversity": 0.1}
     )
     diversity_fields: tuple[Name, ...] = ()
+    exploration: Exploration = Exploration()
 
 
 class UseCase(_Part):

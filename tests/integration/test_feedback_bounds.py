@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf.message import Message
 
-from matchloop.errors import NotImplementedYet
+from matchloop.errors import MatchloopError, NotImplementedYet
 from playground.postgres import EmbeddedPostgres
 from tests.bounds import check_at_bound, check_past_bound, every_field
 from tests.feedback_bounds import base
 from tests.feedback_bounds_table import BOUNDS
 from tests.feedback_rpc_world import World, methods, postgres_world, rows
+from tests.feedback_worlds import NOW
 
 STORES = ["memory", pytest.param("postgres", marks=pytest.mark.processes)]
 NO_TIME = "google.protobuf.Timestamp"
@@ -48,13 +50,28 @@ def skip_if_not_there(world: World, entry: str) -> str:
     return method
 
 
-WRITING = ("UpsertEntities", "RecordSessions", "RecordInteractions", "RecordDislike")
+WRITING = (
+    "UpsertEntities",
+    "RecordSessions",
+    "RecordInteractions",
+    "RecordDislike",
+    "AcquireLease",
+    "RecordAct",
+    "StartExperiment",
+)
 
 
 @pytest.mark.parametrize("entry", [entry for entry, bound in BOUNDS.items() if bound.at])
 def test_at_its_bound_it_is_taken(used: World, entry: str) -> None:
     skip_if_not_there(used, entry)
-    check_at_bound(base, entry, BOUNDS[entry], used.error)
+
+    def refusal(method: str, request: Message) -> MatchloopError | None:
+        if method == "StartExperiment":  # one runs at a time
+            for running in used.store.list_experiments("", after=None, limit=9):
+                used.store.stop_experiment(running.experiment_id, reason="r", now=NOW)
+        return used.error(method, request)
+
+    check_at_bound(base, entry, BOUNDS[entry], refusal)
 
 
 @pytest.mark.parametrize("entry", [entry for entry, bound in BOUNDS.items() if bound.past])

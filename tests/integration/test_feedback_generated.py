@@ -25,6 +25,7 @@ EXPECTED = {
     Reason.USE_CASE_NOT_FOUND,
     Reason.ENTITY_NOT_FOUND,
     Reason.SESSION_NOT_FOUND,
+    Reason.EXPERIMENT_NOT_FOUND,
     Reason.CONFLICT,
     Reason.NOT_IMPLEMENTED,
 }

@@ -30,7 +30,16 @@ from matchloop.rpc.convert import timestamp
 from matchloop.rpc.settings import ServerSettings
 from matchloop.rpc.status import from_rpc_error
 from playground.postgres import EmbeddedPostgres
-from tests.feedback_worlds import NOW, USE_CASE, database_url, facts, postgres, server_folder, use_cases
+from tests.feedback_worlds import (
+    NOW,
+    TO_THE_FIRST,
+    USE_CASE,
+    database_url,
+    facts,
+    postgres,
+    server_folder,
+    use_cases,
+)
 
 __all__ = ["database_url", "postgres", "server_folder"]
 
@@ -210,7 +219,7 @@ def test_what_was_stored_before_the_ledger_is_added_by_a_rebuild(
         store.record_interactions(batch, facts(batch), now=NOW)
     expected = ledger(store)
     store.close()
-    migrate(database_url, revision="-1")
+    migrate(database_url, revision=TO_THE_FIRST)
     told = run("migrate", database_url)
     assert told.returncode == 0, told.stderr
     assert "python -m feedback_svc.matches" in told.stdout

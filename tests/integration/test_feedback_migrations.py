@@ -18,7 +18,7 @@ from feedback_svc.store.postgres.database import Database
 from matchloop.entities import Categorical, Embedding, Multi, Numeric, Text
 from playground.postgres import EmbeddedPostgres
 from tests.contract.test_feedback_store import dislike
-from tests.feedback_worlds import NOW, USE_CASE, event, facts, key, shown, startup
+from tests.feedback_worlds import NOW, TO_THE_FIRST, USE_CASE, event, facts, key, shown, startup
 
 pytestmark = pytest.mark.processes
 
@@ -241,7 +241,7 @@ def test_up_and_down_nothing_is_lost_or_changed(filled: str) -> None:
     assert len(rows["interactions"]) == INTERACTIONS
     migrate(filled)
     assert rows_of(filled, columns) == rows
-    migrate(filled, revision="-1")
+    migrate(filled, revision=TO_THE_FIRST)
     assert columns_of(filled) == columns
     assert rows_of(filled, columns) == rows
     assert functions_of(filled) == functions
@@ -256,7 +256,7 @@ def test_what_the_new_schema_wrote_is_there_after_down_and_up(filled: str) -> No
     with opened(filled) as store:
         use(store, "up", NOW)
     written = rows_of(filled, columns)
-    migrate(filled, revision="-1")
+    migrate(filled, revision=TO_THE_FIRST)
     assert rows_of(filled, columns) == written
     with connected(filled) as connection:
         stored = connection.exec_driver_sql(RECORD_AS_THE_FIRST_DID, {"id": "down", "now": NOW}).scalar_one()

@@ -22,7 +22,9 @@ from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import Poll, ReleaseSlot, check_golden
 from matchloop.release.manifest import verify
 from matchloop.release.slot import Loaded
-from matchloop.retrieval.routing import SkipReason
+from matchloop.retrieval.choices import Choices
+from matchloop.retrieval.fusion import Fusion
+from matchloop.retrieval.routing import Skip, SkipReason
 from matchloop.testing.registries import FolderRegistry
 from matchloop.usecase import Method, Tier
 from tests.candidate_release import write_manifest, write_release
@@ -118,6 +120,18 @@ def test_the_tier_takes_the_methods_of_the_release(tmp_path: Path) -> None:
     found = made.retriever.find(Asked(use_case(), EntityId("d1"), 500), warm("s2"))
     assert found.candidates[0].method is Method.ALS
     assert len(found.candidates) == 16
+
+
+def test_an_ensemble_with_nothing_personal_to_say_leaves_it_to_popular(tmp_path: Path) -> None:
+    fusion = Fusion({Method.TWO_TOWER: 0.1, Method.POPULAR: 2.5})
+    orders = {Tier.COLD: (Method.ENSEMBLE, Method.POPULAR), Tier.WARM: (Method.ENSEMBLE, Method.POPULAR)}
+    choices = Choices(orders, {Tier.COLD: fusion, Tier.WARM: fusion})
+    made = put(world(ITEMS), write_release(tmp_path / "r1", ITEMS, choices=choices))
+    found = made.retriever.find(Asked(use_case(), EntityId("nobody"), 4), SubjectState())
+    assert {each.method for each in found.candidates} == {Method.POPULAR}
+    assert Skip(Method.ENSEMBLE, SkipReason.NO_SIGNAL) in found.skipped
+    found = made.retriever.find(Asked(use_case(), EntityId("d1"), 4), warm("s2"))
+    assert {each.method for each in found.candidates} == {Method.ENSEMBLE}
 
 
 def test_als_knows_trained_subjects_and_none_it_has_nothing_of(tmp_path: Path) -> None:

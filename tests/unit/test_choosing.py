@@ -56,23 +56,48 @@ def test_what_fills_a_list_is_chosen_too() -> None:
     every = np.arange(N)
     half = lists(every, 0)
     half[60:] = -1
-    tops = {ALS: half, TOWERS: lists(every[:5], 1), POPULAR: lists(every, 2), CONTENT: lists(every[:0], 3)}
-    tops[POPULAR][:60, 0] = 9
+    tops = {ALS: half, TOWERS: lists(every[:5], 1), CONTENT: lists(every, 2), POPULAR: lists(every[:0], 3)}
+    tops[CONTENT][:60, 0] = 9
     orders = choose_orders(INVESTORS, evidence(tops), 10, margin=1.0)
 
-    assert orders[Tier.WARM].methods[:2] == (ALS, POPULAR)
+    assert orders[Tier.WARM].methods[:2] == (ALS, CONTENT)
     assert orders[Tier.WARM].ndcg == 1.0
+
+
+def test_popular_comes_last_and_says_what_it_knows_in_the_ensemble() -> None:
+    """A list of `popular` is not ranked further: first in an order, it would end the learning."""
+    every = np.arange(N)
+    tops = {TOWERS: lists(every[:30], 0), POPULAR: lists(every, 1)}
+    fusions = choose_fusions(evidence(tops), 10, EnsembleConfig(least_subjects=50), seed=0)
+    fused = ensemble_top(tops, fusions, np.full(N, "warm"), 10)
+    orders = choose_orders(INVESTORS, evidence({**tops, Method.ENSEMBLE: fused}), 10, margin=0.5)
+
+    assert orders[Tier.WARM].methods[0] is Method.ENSEMBLE
+    assert orders[Tier.WARM].methods[-1] is POPULAR
+    assert orders[Tier.WARM].ndcg > 0.95
+    assert fusions[Tier.WARM].weights[TOWERS] > 0.0
+    assert choose_orders(INVESTORS, evidence(tops), 10, margin=0.5)[Tier.WARM].methods[-1] is POPULAR
+
+
+def test_of_whom_nothing_personal_is_known_the_ensemble_says_nothing() -> None:
+    every = np.arange(N)
+    tops = {TOWERS: lists(every, 0), POPULAR: lists(every, 1)}
+    tops[TOWERS][:5] = -1
+    fused = ensemble_top(tops, {Tier.WARM: Fusion({TOWERS: 1.0, POPULAR: 1.0})}, np.full(N, "warm"), 10)
+
+    assert (fused[:5] == -1).all()
+    assert (fused[5:, 0] == 0).all()
 
 
 def test_the_ensemble_joins_what_knows_different_subjects() -> None:
     every = np.arange(N)
-    tops = {ALS: lists(every[:90], 0), POPULAR: lists(every[30:], 1), TOWERS: lists(every[:0], 2)}
-    for method, unknown in ((ALS, every[90:]), (POPULAR, every[:30])):
+    tops = {ALS: lists(every[:90], 0), CONTENT: lists(every[30:], 1), TOWERS: lists(every[:0], 2)}
+    for method, unknown in ((ALS, every[90:]), (CONTENT, every[:30])):
         tops[method][unknown] = -1
     config = EnsembleConfig(least_subjects=50)
     fusions = choose_fusions(evidence(tops), 10, config, seed=0)
 
-    assert {ALS, POPULAR} <= set(fusions[Tier.WARM].methods)
+    assert {ALS, CONTENT} <= set(fusions[Tier.WARM].methods)
     assert fusions[Tier.WARM].weights.get(TOWERS, 0.0) < 1.0
     assert fusions[Tier.COLD] == fusions[Tier.HOT]  # nothing of their own
     fused = ensemble_top(tops, fusions, np.full(N, "warm"), 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from matchloop.errors import InvalidInput, TooFewExamples
 from matchloop.position import ExaminationCurve, Weighting, examination, exposure_weight
+from matchloop.usecase import Exploration
+from ranking_svc.exploration import arrange
 from tests.unit.training_worlds import INVESTORS, TAKEN, interaction, named, session, snapshot_of
 from training_jobs.config import DatasetConfig
 from training_jobs.datasets import examination_of, open_tables
@@ -60,7 +63,45 @@ def all_pairs_swapped(rng: np.random.Generator) -> Placements:
     return _log(order, chance, rng)
 
 
-@pytest.mark.parametrize("play", [shuffled, neighbours_swapped, all_pairs_swapped])
+def served(rng: np.random.Generator, share: float, reach: int, first: int = 0) -> Placements:
+    """Lists as ranking_svc explores them, numbered from `first` on; most stay as they were."""
+    order, chance = np.empty((LISTS, RANKS), dtype=np.int64), np.empty((LISTS, RANKS))
+    for row in range(LISTS):
+        drawn = arrange(RANKS, Exploration(share=share, reach=reach), tiling=row % 2, rng=rng)
+        order[row], chance[row] = drawn.order, drawn.propensities
+    found = _log(order, chance, rng)
+    return replace(found, group=found.group + first)
+
+
+def served_pairs(rng: np.random.Generator) -> Placements:
+    return served(rng, 0.2, 1)
+
+
+def served_fours(rng: np.random.Generator) -> Placements:
+    return served(rng, 0.1, 3)
+
+
+def policies_one_after_another(rng: np.random.Generator) -> Placements:
+    """The reach and the share were changed while lists were logged."""
+    return together(served(rng, 0.15, 1), served(rng, 0.1, 2, LISTS), served(rng, 0.25, 3, 2 * LISTS))
+
+
+def together(*logs: Placements) -> Placements:
+    columns = (np.concatenate([getattr(each, name) for each in logs]) for name in Placements.__slots__)
+    return Placements(*columns)
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        shuffled,
+        neighbours_swapped,
+        all_pairs_swapped,
+        served_pairs,
+        served_fours,
+        policies_one_after_another,
+    ],
+)
 def test_known_examination_is_recovered(play: Any) -> None:
     found = estimate_examination(play(np.random.default_rng(7)), least=100)
 
@@ -97,6 +138,34 @@ def test_propensities_that_are_no_blocks_are_refused() -> None:
             Placements(found.group[kept], found.rank[kept], found.propensity[kept], found.reacted[kept]),
             least=100,
         )
+
+
+def test_what_a_rank_rests_on_is_what_its_chances_are_worth() -> None:
+    """9 000 placements at a chance of 0.01 or 0.99 are worth some 360 at an even chance."""
+    found = served(np.random.default_rng(5), 0.02, 1)
+    assert len(found) > 100_000
+
+    with pytest.raises(TooFewExamples, match=r"worth \d{3} at rank 1 .* 0 ranks .* worth at least 1000"):
+        estimate_examination(found, least=1000)
+
+
+def test_policies_that_share_a_chance_are_left_out() -> None:
+    """An item moved by the one has the chance of an item moved by the other: 0.15 / 2 = 0.3 / 4."""
+    rng = np.random.default_rng(5)
+    found = together(served(rng, 0.15, 1), served(rng, 0.3, 3, LISTS))
+
+    with pytest.raises(TooFewExamples, match=r"(59\d{3}|60000) lists of unclear blocks"):
+        estimate_examination(found, least=100)
+
+
+def test_lists_of_unclear_blocks_are_left_out() -> None:
+    """An erased item leaves a hole in a block: the list no longer says what could have stood where."""
+    found = served_fours(np.random.default_rng(5))
+    hole = (found.group % 3 == 0) & (found.rank == 3)
+    left = Placements(*(getattr(found, name)[~hole] for name in Placements.__slots__))
+
+    curve = estimate_examination(left, least=100)
+    assert np.abs(np.array(curve.by_rank) - TRUE).max() < 0.07
 
 
 @pytest.mark.parametrize("values", [(), (0.9,), (1.0, 0.0), (1.0, 0.4, 0.5), (1.0, float("nan"))])
@@ -141,7 +210,10 @@ def test_it_is_read_from_a_snapshot(tmp_path: Path) -> None:
         ({"lists": 0}, "of 0 lists 0 log propensities"),
         ({"lists": 9, "explored": False}, "of 9 lists 9 log propensities, and none of these leaves a rank"),
         ({"lists": 9, "young": True}, "of 9 lists 9 log propensities"),
-        ({"lists": 9}, "18 placements by chance in 9 lists, 9 of them at rank 1 .* at least 50 placements"),
+        (
+            {"lists": 9},
+            "18 placements by chance in 9 lists, worth 9 at rank 1 .* worth at least 50, 0 lists of unclear",
+        ),
     ],
 )
 def test_missing_exploration_is_an_error_that_says_what_is_missing(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
-from feedback_svc.gauges import LASTING, RetrainingGauges
+from feedback_svc.gauges import LASTING, ExperimentGauges, RetrainingGauges
 from feedback_svc.retraining import NegativeNumbers, RetrainingBounds
 from feedback_svc.store.memory import MemoryStore
 from matchloop.errors import Reason, Unavailable
+from matchloop.experiments.experiment import Experiment
 from matchloop.observe.metrics import Metrics
 from tests.feedback_worlds import NOW, USE_CASE, use_cases
 
@@ -49,3 +50,23 @@ def test_a_scrape_reads_once_a_minute_and_says_unknown_while_the_store_is_away()
     store.away = False
     now += LASTING + timedelta(seconds=1)
     assert scraped() == [2.0, 0.75, 1.0]
+
+
+def test_it_says_where_an_experiment_runs() -> None:
+    metrics, store, now = Metrics(), MemoryStore(), NOW
+
+    def clock() -> datetime:
+        return now
+
+    def running(use_case: str = USE_CASE) -> float:
+        return metrics.value("matchloop_experiment_running", use_case=use_case)
+
+    ExperimentGauges(store, use_cases(), clock, metrics=metrics)
+    assert running() == 0.0
+    store.start_experiment(Experiment("e", USE_CASE, 0.5, "r1", "r2", NOW))
+    assert running() == 0.0  # as read less than a minute ago
+    now += LASTING
+    assert (running(), running("user_movie")) == (1.0, 0.0)
+    store.stop_experiment("e", reason="r", now=now)
+    now += LASTING
+    assert running() == 0.0

@@ -114,6 +114,44 @@ def test_als_saved_and_loaded_answers_alike(tmp_path: Path) -> None:
     assert again.search(vector, 3) == als().search(vector, 3)
 
 
+def test_als_keeps_what_it_was_trained_with(tmp_path: Path) -> None:
+    factors, subjects = np.eye(3, 2, dtype=np.float32), np.ones((1, 2), dtype=np.float32)
+    told = {"regularization": 0.1, "alpha": 2.0, "half_life_days": 9.0, "saturation": 0.5}
+    AlsModel(ids(3), factors, [EntityId("s")], subjects, **told).save(tmp_path)  # type: ignore[arg-type]
+    again = AlsModel.load(tmp_path)
+    assert {name: getattr(again, name) for name in told} == told
+
+
+def test_als_finds_by_graph_what_comparing_all_finds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    items, subjects = (rng.gamma(2.0, size=(count, 12)).astype(np.float32) for count in (3000, 50))
+    names = [EntityId(f"i{at}") for at in range(len(items))]
+    people = [EntityId(f"s{at}") for at in range(len(subjects))]
+    exact = AlsModel(names, items, people, subjects, regularization=0.1)
+    model = AlsModel(names, items, people, subjects, regularization=0.1)
+    assert exact.build_graph() is None  # few items
+    recall = model.build_graph(exact_below=1000)
+    assert recall is not None
+    assert recall >= 0.95
+    model.save(tmp_path)
+    again = AlsModel.load(tmp_path)
+    assert np.array_equal(again.item_factors, items)
+    agreed = 0
+    for vector in subjects[:20]:
+        left_out = [hit.item for hit in exact.search(vector, 40)][::2]
+        expected = {hit.item for hit in exact.search(vector, 20, exclude=left_out)}
+        found = [hit.item for hit in again.search(vector, 20, exclude=left_out)]
+        assert found == [hit.item for hit in model.search(vector, 20, exclude=left_out)]
+        assert len(found) == 20
+        agreed += len(expected.intersection(found))
+        few = set(names[::500])
+        assert {hit.item for hit in again.search(vector, 6, allow=few.__contains__)} == few
+    assert agreed >= 0.95 * 20 * 20
+    (tmp_path / "items.faiss").unlink()
+    with pytest.raises(ReleaseRefused, match=r"items\.faiss"):
+        AlsModel.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["als.json", "item_ids.json", "item_factors.npy", "subject_factors.npy"])
 def test_a_damaged_als_part_is_refused(tmp_path: Path, name: str) -> None:
     als().save(tmp_path)

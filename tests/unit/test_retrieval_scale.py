@@ -59,7 +59,7 @@ def test_vectors_in_bytes_are_nearly_the_vectors() -> None:
     for row, vector in enumerate(vectors):
         for each in (exact, small):
             each.grow(row + 1)
-            each.put(row, None if row == 7 else vector)
+            each.put([row], [None if row == 7 else vector])
     assert (exact.exact, small.exact) == (True, False)
     assert exact.get(7) is small.get(7) is None
     assert np.allclose(exact.dot(query, 300), small.dot(query, 300), atol=0.01)

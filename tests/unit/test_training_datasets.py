@@ -77,7 +77,20 @@ def test_a_list_gives_the_negatives_it_should(tmp_path: Path) -> None:
 def test_two_negatives_for_each_positive_at_most_beside_dislikes(tmp_path: Path) -> None:
     found = ranker(tables_of(tmp_path, REACTIONS[:1], [session("l1", **LIST)]), hard_score=0.1)
 
-    assert found.source.tolist() == ["hard", "positive", "hard"]
+    assert sorted(found.source) == ["hard", "hard", "positive"]
+
+
+def test_negatives_stand_where_positives_stand(tmp_path: Path) -> None:
+    """What is liked does not depend on the rank here: neither may what is taken for not liked."""
+    lists = [session(f"l{n}", **LIST) for n in range(80)]
+    liked = [interaction(n, "a", ITEMS[n % 8], "like", session_id=f"l{n}", rank=n % 8 + 1) for n in range(80)]
+    tables = tables_of(tmp_path, liked, lists)
+    whole, half = (ranker(tables, hard_share=0.5, ranker_hard_share=share) for share in (1.0, None))
+
+    assert whole.manifest.labels == {"0": 160, "1": 80}
+    assert whole.rank[whole.label > 0].mean() == 4.5
+    assert whole.rank[whole.label == 0].mean() == pytest.approx(4.5, abs=0.5)
+    assert half.rank[half.label == 0].mean() < 3.0
 
 
 def test_features_and_scores_are_those_that_were_served(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from training_jobs.config import TrainingConfig, load_config
 from training_jobs.datasets.ranker import split_by_time
 from training_jobs.gates import Verdict, folder_gates, passed, ranker_gate
 from training_jobs.lists import shown_truth
+from training_jobs.promotion import gates_of, roll_back
 from training_jobs.retrain import Retraining, retrain
 
 CLOCK = lambda: datetime(2026, 2, 1, tzinfo=UTC)  # noqa: E731
@@ -68,8 +69,9 @@ class Steps:
         work, settings = self.folder / "work", config or quick()
         return retrain(INVESTORS, snapshot, self.registry, settings, work=work, clock=CLOCK, mark_used=mark)
 
-    def steps(self, snapshot: Path) -> Retraining:
-        return Retraining(INVESTORS, snapshot, self.registry, quick(), work=self.folder / "work", clock=CLOCK)
+    def steps(self, snapshot: Path, config: TrainingConfig | None = None) -> Retraining:
+        work, settings = self.folder / "work", config or quick()
+        return Retraining(INVESTORS, snapshot, self.registry, settings, work=work, clock=CLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +150,29 @@ def test_a_refused_candidate_is_registered_and_changes_nothing(tmp_path: Path, w
     assert not refused.promoted
     assert [gate.name for gate in refused.gates if gate.verdict is Verdict.REFUSED] == ["size_mb"]
     assert steps.registry.resolve(INVESTORS.id, CHAMPION) == champion
-    assert refused.release in {known.release for known in steps.registry.list(INVESTORS.id)}
+    (kept,) = [known for known in steps.registry.list(INVESTORS.id) if known.release == refused.release]
+    assert gates_of(kept) == refused.gates
     assert [release for release, _ in steps.marked] == [champion.release if champion else ""]
+
+
+def test_what_was_rolled_back_is_not_promoted_by_the_same_training(tmp_path: Path, world: Path) -> None:
+    steps = Steps(tmp_path)
+    first = steps.run(world)
+    other = steps.run(world, quick(seed=7))
+    roll_back(steps.registry, INVESTORS.id, reason="disliked more", clock=CLOCK)
+    again = steps.run(world, quick(seed=7))
+
+    assert (other.promoted, again.promoted, again.release) == (True, False, other.release)
+    assert [gate.name for gate in again.gates if gate.verdict is Verdict.REFUSED] == ["rolled_back"]
+    assert "disliked more" in again.gates[-1].note
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+    assert champion is not None
+    assert champion.release == first.release
+
+    assert steps.steps(world, quick(seed=7)).promote(force=True)
+    champion = steps.registry.resolve(INVESTORS.id, CHAMPION)
+    assert champion is not None
+    assert (champion.release, champion.forced) == (other.release, "rolled_back")
 
 
 def test_a_ranker_that_learned_upside_down_is_refused(tmp_path: Path) -> None:

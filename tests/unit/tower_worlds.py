@@ -117,7 +117,8 @@ def main(folder: str, loss: str, stop_after: str) -> None:
             if not group.leads:
                 follow_leader()
                 return
-            found = train_here(Path(folder), Loss(loss))
+            write(train_here(Path(folder), Loss(loss)), Path(folder))
+            sys.exit(0)  # as a Typer command ends
     write(found, Path(folder))
 
 

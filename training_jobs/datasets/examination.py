@@ -7,6 +7,9 @@ section 5.3: swap interventions). Blocks over different ranks are put together a
 (Agarwal, Zaitsev, Wang, Li, Najork, Joachims 2019, "Estimating position bias without intrusive
 interventions"): expected weighted reactions are examination of the rank × worth of the block, fitted
 alternately. Examination then never grows with the rank, by isotonic regression.
+
+What a rank rests on is its effective number of placements, (Σ 1/propensity)² / Σ 1/propensity² (Kish 1965):
+a list that chance almost never varies tells little, however often it is served.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import TYPE_CHECKING
 import ibis
 import numpy as np
 from scipy.optimize import isotonic_regression
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from matchloop.errors import TooFewExamples
 from matchloop.position import ExaminationCurve
@@ -142,49 +147,104 @@ def estimate_examination(placements: Placements, *, least: int) -> ExaminationCu
     block, left_out = _blocks(placements)
     used = block >= 0
     rank, weight = placements.rank[used] - 1, 1.0 / placements.propensity[used]
-    ranks, blocks = int(placements.rank.max()), int(block.max()) + 1
-    count = np.bincount(rank, minlength=ranks)
+    ranks, blocks = int(placements.rank.max(initial=1)), int(block.max(initial=-1)) + 1
+    count = _effective(rank, weight, ranks)
     cell = block[used] * ranks + rank
     held = np.bincount(cell, minlength=blocks * ranks).reshape(blocks, ranks) > 0
     held &= count >= least
-    total = np.bincount(cell, weight * placements.reacted[used], blocks * ranks).reshape(blocks, ranks)
+    gain = weight * placements.reacted[used]
+    total = np.bincount(cell, gain, blocks * ranks).reshape(blocks, ranks)
     linked = _linked(held)
     reacted = float(total[:, 0].sum()) if ranks else 0.0
     if linked.sum() < 2 or reacted <= 0.0:
         raise TooFewExamples(
             f"estimated position weights: {len(placements)} placements by chance in "
-            f"{len(np.unique(placements.group))} lists, {int(count[0])} of them at rank 1 "
-            f"({'with' if reacted else 'without'} reactions), {int(linked.sum())} ranks comparable with at "
-            f"least {least} placements, {left_out} lists of unclear blocks; {MISSING}"
+            f"{len(np.unique(placements.group))} lists, worth {count[0]:.0f} at rank 1 "
+            f"({'with' if reacted else 'without'} reactions), {int(linked.sum())} ranks comparable that are "
+            f"worth at least {least}, {left_out} lists of unclear blocks; {MISSING}"
         )
     held &= linked
-    seen = _fitted(np.where(held, total, 0.0), held)[linked]
-    smooth = isotonic_regression(seen, weights=count[linked].astype(np.float64), increasing=False).x
+    spread = np.bincount(block[used], weight * gain, blocks)  # the variance of a block's total
+    scale = np.divide(total.sum(axis=1), spread, out=np.zeros(blocks), where=spread > 0.0)
+    seen = _fitted(np.where(held, total * scale[:, None], 0.0), held)[linked]
+    smooth = isotonic_regression(seen, weights=count[linked], increasing=False).x
     smooth = np.maximum(smooth / smooth[0], FLOOR)
     places = np.flatnonzero(linked)
     curve = np.interp(np.arange(places[-1] + 1), places, smooth)
     return ExaminationCurve(tuple(np.minimum.accumulate(curve).tolist()))
 
 
+def _effective(rank: NDArray[np.int64], weight: NDArray[np.float64], ranks: int) -> NDArray[np.float64]:
+    """Return the effective number of placements of each rank, (ranks,)."""
+    squares = np.bincount(rank, weight**2, ranks)
+    sums = np.bincount(rank, weight, ranks) ** 2
+    return np.divide(sums, squares, out=np.zeros(ranks), where=squares > 0.0)
+
+
 def _blocks(placements: Placements) -> tuple[NDArray[np.int64], int]:
-    """Return each placement's block, -1 for none, and how many lists have none; a block is its ranks."""
+    """Return each placement's block, -1 for none, and how many lists have none.
+
+    A block is its ranks under one policy.
+    """
     start = np.flatnonzero(np.diff(placements.group, prepend=-1))
     size = np.diff(start, append=len(placements))
-    inverse = np.add.reduceat(1.0 / placements.propensity, start)
-    width = np.zeros(len(start), dtype=np.int64)
-    for length in np.unique(size[size > 1]).tolist():
-        same = size == length
-        mean = float(inverse[same].sum() / (length * same.sum()))
-        near = max(round(mean), 1)
-        if near > 1 and length % near == 0 and abs(mean - near) <= TOLERANCE * near:
-            width[same] = near
-    number: dict[tuple[int, ...], int] = {}
+    width, policy = _widths(placements.propensity, start, size)
+    width[size % np.maximum(width, 1) != 0] = 0
+    of_placement, of_list = np.repeat(width, size), np.repeat(policy, size)
     block = np.full(len(placements), -1, dtype=np.int64)
-    for at, length, step in zip(start.tolist(), size.tolist(), width.tolist(), strict=True):
-        for begin in range(at, at + length, step) if step else ():
-            ranks = tuple(placements.rank[begin : begin + step].tolist())
-            block[begin : begin + step] = number.setdefault(ranks, len(number))
+    known = 0
+    for each in np.unique(width[width > 0]).tolist():
+        rows = np.flatnonzero(of_placement == each).reshape(-1, each)
+        ranks = np.column_stack([of_list[rows[:, 0]], placements.rank[rows]])
+        found, number = np.unique(ranks, axis=0, return_inverse=True)
+        block[rows] = known + number.reshape(-1, 1)
+        known += len(found)
     return block, int((width == 0).sum())
+
+
+def _widths(
+    propensity: NDArray[np.float64], start: NDArray[np.int64], size: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many ranks a block of each list has, 0 where that is unclear, and each list's policy.
+
+    Lists are of one policy when they share a propensity, or one that the other's adds up to 1 with. Where the
+    items of a policy's blocks keep their rank with one probability and take each other rank of the block with
+    another, these tell the width. For policies with more chances than that in a list the mean of
+    1 / propensity does: it is the number of items that could have stood at a rank, which the lists of one
+    length share. Two policies that have but one of their chances in common can't be told apart.
+    """
+    values, number = np.unique(propensity.round(12), return_inverse=True)
+    other = np.minimum(np.searchsorted(values, 1.0 - values - 1e-9), len(values) - 1)
+    adds = np.flatnonzero(np.abs(values[other] + values - 1.0) < 1e-9)
+    edges = np.concatenate([np.repeat(number[start], size), adds]), np.concatenate([number, other[adds]])
+    graph = coo_array((np.ones(len(edges[0])), edges), shape=(len(values), len(values)))
+    policies, of_value = connected_components(graph, directed=False)
+    least, most = np.ones(policies), np.zeros(policies)
+    np.minimum.at(least, of_value, values)
+    np.maximum.at(most, of_value, values)
+    told = np.where(least == most, 1.0 / least, 1.0 + (1.0 - most) / least)
+    told[np.bincount(of_value, minlength=policies) > 2] = 0.0
+    policy = of_value[number[start]]
+    exact = _whole(told[policy], 1e-3)
+    _, alike = np.unique(np.stack([policy, size]), axis=1, return_inverse=True)
+    sums = np.bincount(alike, np.add.reduceat(1.0 / propensity, start) / size)
+    mean = _whole((sums / np.bincount(alike))[alike], TOLERANCE)
+    several = _different(number, size) > 2
+    mean[~np.bincount(policy, several, policies).astype(np.bool_)[policy]] = 0
+    return np.where(exact > 0, exact, mean), policy.astype(np.int64)
+
+
+def _different(number: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many different numbers each list of these sizes holds."""
+    of_list = np.repeat(np.arange(len(size)), size)
+    once = np.unique(np.stack([of_list, number]), axis=1)
+    return np.bincount(once[0], minlength=len(size))
+
+
+def _whole(numbers: NDArray[np.float64], tolerance: float) -> NDArray[np.int64]:
+    """Return the whole numbers from 2 on that the numbers are near, by a share of them, else 0."""
+    near = np.rint(numbers).astype(np.int64)
+    return np.where((near > 1) & (np.abs(numbers - near) <= tolerance * near), near, 0)
 
 
 def _linked(held: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -198,7 +258,10 @@ def _linked(held: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _fitted(total: NDArray[np.float64], held: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return x of total ≈ worth of the block × x where held, by Poisson maximum likelihood; (ranks,)."""
+    """Return x of total ≈ worth of the block × x where held, by Poisson maximum likelihood; (ranks,).
+
+    Totals are scaled by block so that their variance is about their mean, as Poisson's is.
+    """
     mask = held.astype(np.float64)
     by_rank, by_block = total.sum(axis=0), total.sum(axis=1)
     seen: NDArray[np.float64] = np.ones(total.shape[1])

@@ -114,23 +114,26 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     Only lists that the system itself served with their features logged count: a client's own and
     degraded ones have none; popular candidates count where they were ranked among others. Per list,
     `negatives_per_positive` negatives are kept for each positive: explicit dislikes first, then viewed only,
-    then hard ones, the highest first, those that were clicked last. Every explicit dislike is kept, in lists
-    without a positive too.
+    then hard ones, those that were clicked last. Among equals chance decides, the same each time, not the
+    rank: negatives from the top of lists and positives from all over would say that high is bad. Every
+    explicit dislike is kept, in lists without a positive too.
     """
     shown = shown_items(tables, use_case)
     shown = shown.filter(shown.has_features)
     if not config.rule_lists:
         shown = shown.filter(shown.reranked)
-    found = with_outcome(shown, tables, use_case, config)
+    found = with_outcome(shown, tables, use_case, config.of_ranker)
     found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
-    found = found.mutate(preference=order)
+    found = found.mutate(preference=order, draw=(found.session_id + "/" + found.item_id).hash())
     in_list = ibis.window(group_by="session_id")
     found = found.mutate(
         positives=(found.preference == 0).sum().over(in_list),
         place=ibis.row_number().over(
-            ibis.window(group_by=["session_id", found.preference == 0], order_by=["preference", "rank"])
+            ibis.window(
+                group_by=["session_id", found.preference == 0], order_by=["preference", "draw", "rank"]
+            )
         ),
     )
     found = found.filter(

@@ -112,11 +112,17 @@ def joined() -> Iterator[Group]:
     group = Group()
     try:
         yield group
-    except (Exception, SystemExit):  # between tasks: the others wait in `follow`
-        group.hand_out(None)
+    except (Exception, SystemExit):  # a command's end too; between tasks: the others wait in `follow`
+        if group.leads:
+            _part(group)
         raise
     else:
-        group.hand_out(None)
-        dist.barrier()  # who leaves while another still sends is aborted by gloo
+        _part(group)
     finally:
         dist.destroy_process_group()
+
+
+def _part(group: Group) -> None:
+    """End together: who leaves while another still sends is aborted by gloo."""
+    group.hand_out(None)
+    dist.barrier()

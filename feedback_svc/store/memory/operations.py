@@ -52,7 +52,9 @@ class MemoryOperations(MemoryState):
     def record_act(self, act: Act) -> bool:
         """See `Store`."""
         with self._lock:
-            return self._acts.setdefault(act.act_id, act) is act
+            new = act.act_id not in self._acts
+            self._acts.setdefault(act.act_id, act)
+        return new
 
     def list_acts(
         self, use_case: str, kinds: Collection[ActKind], *, after: tuple[datetime, str] | None, limit: int

@@ -9,6 +9,8 @@ from feedback_svc.store.postgres.embeddings import PostgresEmbeddings
 from feedback_svc.store.postgres.erasure import PostgresErasure
 from feedback_svc.store.postgres.insight import PostgresInsight
 from feedback_svc.store.postgres.matches import PostgresMatches
+from feedback_svc.store.postgres.operations import PostgresOperations
+from feedback_svc.store.postgres.reactions import PostgresReactions
 from feedback_svc.store.postgres.record import PostgresRecord
 from feedback_svc.store.postgres.retention import PostgresRetention
 
@@ -22,6 +24,8 @@ class PostgresStore(
     PostgresEmbeddings,
     PostgresErasure,
     PostgresInsight,
+    PostgresOperations,
+    PostgresReactions,
 ):
     """A `Store` over a migrated database."""
 

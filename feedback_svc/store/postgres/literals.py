@@ -21,6 +21,11 @@ def number_array(values: Iterable[float]) -> str:
     return f"{{{','.join(map(repr, values))}}}"
 
 
+def optional_number_array(values: Iterable[float | None]) -> str:
+    """Return the literal of a number array, null for None."""
+    return f"{{{','.join('NULL' if value is None else repr(value) for value in values)}}}"
+
+
 def flag_array(values: Iterable[bool]) -> str:
     """Return the literal of a ``boolean[]``."""
     return f"{{{','.join('t' if value else 'f' for value in values)}}}"

@@ -89,6 +89,7 @@ class InteractionRow(Base):
             "session_id",
             postgresql_where=text("rank IS NULL AND session_id IS NOT NULL"),
         ),
+        Index("interactions_by_session", "session_id", postgresql_where=text("rank > 0")),
     )
 
 

@@ -1,0 +1,23 @@
+"""How the ranker is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from training_jobs.config.part import Part, Positive, Rate, Share
+
+
+class RankerConfig(Part):
+    """The ranker's network and how it is trained."""
+
+    hidden: tuple[Positive, ...] = (32, 16)
+    dropout: Share = 0.2
+    epochs: Positive = 20
+    batch: Positive = 128
+    learning_rate: Rate = 0.001
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    least_positives: Positive = 100
+    least_calibration_positives: Positive = 30
+    threads: Positive = 1
