@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from matchloop.acts import ActKind, ActNumber
+from matchloop.acts import ActKind
 from matchloop.errors import Conflict, InvalidInput, NotFound, Unavailable
 from matchloop.experiments.experiment import Experiment
 from matchloop.experiments.reactions import Moments, Reactions
@@ -228,7 +228,8 @@ def test_a_champion_that_does_harm_is_taken_back_once_and_the_record_says_why(wo
     (act,) = world.record.acts
     assert (act["kind"], act["automatic"], act["release"]) == (ActKind.ROLLED_BACK, True, "r3")
     assert "dislike_rate 0.3000 of 3000, limit 0.0250 (0.0200 with r2)" in act["reason"]
-    assert ActNumber("dislike_rate", 0.3, pytest.approx(0.025)) in act["numbers"]
+    disliked = next(each for each in act["numbers"] if each.name == "dislike_rate")
+    assert (disliked.value, disliked.threshold) == (0.3, pytest.approx(0.025))
     taken_back = next(each for each in world.registry.list(USE_CASE.id) if each.release == "r3")
     assert taken_back.rollback_reason == act["reason"]
     # r2 is guarded from now on, beside r1, with no lists since: nothing to act on.
