@@ -18,7 +18,7 @@ from matchloop.release import CHALLENGER
 from matchloop.rpc import deadline
 from matchloop.rpc.channel import call
 from matchloop.rpc.convert import read_time, read_tombstone, timestamp, value_to_proto
-from matchloop.rpc.operations import read_experiment, read_reactions
+from matchloop.rpc.operations import reaction_grouping, read_experiment, read_reactions
 from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse, ValueFactor
 from ranking_svc.wire import METHODS, METHODS_TO_PROTO, TIERS, filter_to_proto, read_session, session_to_proto
 
@@ -246,7 +246,10 @@ class OperationsClient:
     ) -> tuple[Reactions, ...]:
         """See `ReactionSource`."""
         request = operations_service_pb2.GetReactionsRequest(
-            use_case=use_case, from_time=timestamp(from_time), to_time=timestamp(to_time)
+            use_case=use_case,
+            from_time=timestamp(from_time),
+            to_time=timestamp(to_time),
+            grouping=reaction_grouping(by_arm=True, by_release=False),
         )
         reply = call(self._stub.GetReactions, request, upstream=FEEDBACK_SVC, metrics=self._metrics)
         return tuple(map(read_reactions, reply.reactions))

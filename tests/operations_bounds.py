@@ -91,6 +91,7 @@ def operations_bounds(*, sent: Bound, listed: Bound, time: Bound) -> dict[str, d
             "from_time": Bound(time.at[1:], (None, *time.past)),
             "to_time": Bound((None, when(NOW), time.at[-1]), (time.at[1], *time.past)),
             "release": identifier(required=False),
+            "grouping": Bound((0, 1, 2), (3, -1)),
         },
     }
 

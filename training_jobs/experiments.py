@@ -39,9 +39,16 @@ class ExperimentRecord(Protocol):
         """Return the experiment that runs."""
 
     def reactions(
-        self, use_case: str, from_time: datetime, to_time: datetime | None = None, release: str = ""
+        self,
+        use_case: str,
+        from_time: datetime,
+        to_time: datetime | None = None,
+        release: str = "",
+        *,
+        by_arm: bool = True,
+        by_release: bool = True,
     ) -> tuple[Reactions, ...]:
-        """Return what came of lists, by arm, then release."""
+        """Return what came of lists, by arm, then release, or by one of them alone."""
 
     def record_act(
         self,

@@ -99,7 +99,8 @@ class Monitor:
         return found
 
     def _guard_experiment(self, experiment: Experiment, requests: Mapping[Key, Requests]) -> Look:
-        rows = self._record.reactions(self._use_case, experiment.start_time, self._settled())
+        until = max(experiment.start_time, self._settled())
+        rows = self._record.reactions(self._use_case, experiment.start_time, until, by_release=False)
 
         def side(arm: str, release: str) -> Side:
             return Side(
@@ -162,7 +163,11 @@ class Monitor:
         )
 
     def _side(self, release: str, since: datetime, until: datetime, requests: Mapping[Key, Requests]) -> Side:
-        rows = self._record.reactions(self._use_case, since, until, release) if until > since else ()
+        rows = (
+            self._record.reactions(self._use_case, since, until, release, by_arm=False)
+            if until > since
+            else ()
+        )
         made = NO_REQUESTS
         for (_, served), each in requests.items():
             made = made.plus(each) if served == release else made

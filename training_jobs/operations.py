@@ -24,7 +24,14 @@ from matchloop.operations.v1 import operations_service_pb2 as calls
 from matchloop.operations.v1 import operations_service_pb2_grpc as wire
 from matchloop.rpc.channel import open_channel
 from matchloop.rpc.convert import timestamp
-from matchloop.rpc.operations import ACT_KIND_NUMBERS, read_act, read_experiment, read_lease, read_reactions
+from matchloop.rpc.operations import (
+    ACT_KIND_NUMBERS,
+    reaction_grouping,
+    read_act,
+    read_experiment,
+    read_lease,
+    read_reactions,
+)
 from matchloop.rpc.status import from_rpc_error
 from training_jobs.leases import HeldLease, LeaseTaken
 
@@ -221,14 +228,28 @@ class Operations:
         return next((each for each in self.experiments(use_case, limit=1) if each.runs), None)
 
     def reactions(
-        self, use_case: str, from_time: datetime, to_time: datetime | None = None, release: str = ""
+        self,
+        use_case: str,
+        from_time: datetime,
+        to_time: datetime | None = None,
+        release: str = "",
+        *,
+        by_arm: bool = True,
+        by_release: bool = True,
     ) -> tuple[Reactions, ...]:
-        """Return what came of lists served from a time on, before another, by arm, then release."""
+        """Return what came of lists served from a time on, before another, by arm, then release.
+
+        Parameters
+        ----------
+        by_arm, by_release
+            Of one of these alone, if the other is false: a subject counts once, whatever else served it.
+        """
         request = calls.GetReactionsRequest(
             use_case=use_case,
             from_time=timestamp(from_time),
             to_time=timestamp(to_time),
             release=release,
+            grouping=reaction_grouping(by_arm=by_arm, by_release=by_release),
         )
         reply = self._call(self._stub.GetReactions, request, timeout=max(self._timeout, 60.0))
         return tuple(map(read_reactions, reply.reactions))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from feedback_svc.convert.shared import Schema
 from feedback_svc.operations.experiments import ExperimentPosition, position_of
 from feedback_svc.operations.leases import Grant
-from feedback_svc.operations.reactions import ReactionKinds, ServedLists
+from feedback_svc.operations.reactions import Grouping, ReactionKinds, ServedLists
 from matchloop.acts import Act, ActKind
 from matchloop.experiments.experiment import Experiment
-from matchloop.operations.v1 import act_pb2
+from matchloop.operations.v1 import act_pb2, reactions_pb2
 from matchloop.operations.v1 import operations_service_pb2 as calls
 from matchloop.rpc.operations import (
     ACT_KINDS,
@@ -23,6 +23,11 @@ from matchloop.rpc.operations import (
 from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
 
+GROUPINGS: Mapping[int, Grouping] = {
+    reactions_pb2.REACTION_GROUPING_UNSPECIFIED: Grouping.ARM_AND_RELEASE,
+    reactions_pb2.REACTION_GROUPING_ARM: Grouping.ARM,
+    reactions_pb2.REACTION_GROUPING_RELEASE: Grouping.RELEASE,
+}
 MAX_LEASE_SECONDS = 86_400
 MAX_REASON = 2000
 MAX_NUMBERS = 64
@@ -205,5 +210,8 @@ def reactions_asked(
     if to_time is not None and to_time < from_time:
         violations.add("to_time", "lies before from_time")
     release = violations.identifier("release", request.release, required=False)
+    if request.grouping:
+        violations.enum("grouping", request.grouping, reactions_pb2.ReactionGrouping.Name)
     violations.raise_if_any()
-    return ServedLists(use_case.id, from_time, to_time, release), ReactionKinds.of(use_case)
+    grouping = GROUPINGS[request.grouping]
+    return ServedLists(use_case.id, from_time, to_time, release, grouping), ReactionKinds.of(use_case)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from matchloop.experiments.reactions import Moments, Reactions
@@ -12,6 +13,14 @@ from matchloop.usecase import UseCase
 
 DIVERSITY, FRESHNESS = "diversity", "recency"
 """Logged features whose means are told."""
+
+
+class Grouping(StrEnum):
+    """How lists are put together; a subject with lists in two groups counts in both."""
+
+    ARM_AND_RELEASE = "arm_and_release"
+    ARM = "arm"
+    RELEASE = "release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,14 @@ class ServedLists:
     from_time: datetime
     to_time: datetime | None = None
     release: str = ""
+    grouping: Grouping = Grouping.ARM_AND_RELEASE
+
+    def group_of(self, arm: str, release: str) -> tuple[str, str]:
+        """Return the arm and release under which a list is summed up; empty where it does not matter."""
+        return (
+            "" if self.grouping is Grouping.RELEASE else arm,
+            "" if self.grouping is Grouping.ARM else release,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,3 +146,18 @@ def _moments_to_proto(moments: Moments) -> reactions_pb2.ReactionMoments:
 
 def _read_moments(message: reactions_pb2.ReactionMoments) -> Moments:
     return Moments(message.total, message.squares, message.products)
+
+
+def reaction_grouping(*, by_arm: bool, by_release: bool) -> reactions_pb2.ReactionGrouping.ValueType:
+    """Return how to ask for reactions by arm, by release, or by both.
+
+    Raises
+    ------
+    ValueError
+        If they are asked for by neither.
+    """
+    if not by_arm and not by_release:
+        raise ValueError("reactions are summed up by arm, by release, or by both")
+    if by_arm and by_release:
+        return reactions_pb2.REACTION_GROUPING_UNSPECIFIED
+    return reactions_pb2.REACTION_GROUPING_ARM if by_arm else reactions_pb2.REACTION_GROUPING_RELEASE

@@ -17,7 +17,7 @@ from feedback_svc.erasure import roles_of
 from feedback_svc.interactions import Interaction, facts_of
 from feedback_svc.operations.experiments import position_of
 from feedback_svc.operations.leases import Grant
-from feedback_svc.operations.reactions import ReactionKinds, ServedLists
+from feedback_svc.operations.reactions import Grouping, ReactionKinds, ServedLists
 from feedback_svc.sessions import Session, SessionSource
 from feedback_svc.store.protocol import Store
 from matchloop.acts import Act, ActKind, ActNumber
@@ -280,6 +280,24 @@ def only(store: Store) -> Reactions:
 def test_without_lists_there_is_nothing(store: Store) -> None:
     tell(store, event("1"), event("2", session_id="never"))
     assert summed(store) == []
+
+
+def test_a_subject_of_two_groups_counts_once_in_what_holds_both(store: Store) -> None:
+    show(
+        store,
+        shown("x", ("i", "j"), arm="challenger", release="r1"),
+        shown("y", ("i", "j"), arm="challenger", release="r2"),
+        shown("z", ("i", "j"), arm="", release="r2"),
+    )
+    tell(store, event("1", session_id="x"), event("2", session_id="y"), event("3", session_id="z"))
+
+    def groups(grouping: Grouping) -> dict[tuple[str, str], tuple[int, int, float]]:
+        found = store.sum_reactions(replace(EVERYTHING, grouping=grouping), KINDS)
+        return {(each.arm, each.release): (each.subjects, each.shown, each.clicks.squares) for each in found}
+
+    assert groups(Grouping.ARM) == {("", ""): (1, 2, 1.0), ("challenger", ""): (1, 4, 4.0)}
+    assert groups(Grouping.RELEASE) == {("", "r1"): (1, 2, 1.0), ("", "r2"): (1, 4, 4.0)}
+    assert len(groups(Grouping.ARM_AND_RELEASE)) == 3
 
 
 def test_an_item_of_a_list_counts_once_per_kind(store: Store) -> None:

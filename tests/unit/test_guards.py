@@ -157,7 +157,14 @@ class Record:
         return self.experiment if self.experiment and self.experiment.runs else None
 
     def reactions(
-        self, use_case: str, from_time: datetime, to_time: datetime | None = None, release: str = ""
+        self,
+        use_case: str,
+        from_time: datetime,
+        to_time: datetime | None = None,
+        release: str = "",
+        *,
+        by_arm: bool = True,
+        by_release: bool = True,
     ) -> tuple[Reactions, ...]:
         self.asked.append((from_time, to_time, release))
         return tuple(each for (_, served), each in self.lists.items() if release in ("", served))

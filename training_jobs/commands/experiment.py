@@ -89,7 +89,7 @@ def results(use_case: UseCaseId, feedback: FeedbackAddress) -> None:
         latest = next(iter(operations.experiments(use_case, limit=1)), None)
         if latest is None:
             raise NotFound(f"no experiment of {use_case} was ever run", reason=Reason.EXPERIMENT_NOT_FOUND)
-        rows = operations.reactions(use_case, latest.start_time, latest.stop_time)
+        rows = operations.reactions(use_case, latest.start_time, latest.stop_time, by_release=False)
     console.print(results_table(results_of(latest, rows)))
 
 

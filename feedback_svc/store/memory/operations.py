@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from feedback_svc.operations.experiments import ExperimentPosition, missing, position_of, started, stopped
@@ -119,7 +120,9 @@ class MemoryOperations(MemoryState):
             if session.source is SessionSource.RANKING and is_within(
                 bounds, session.use_case, session.subject_id, session.release, session.serve_time
             ):
-                yield _outcome(session, events.get(session.session_id, {}), kinds)
+                found = _outcome(session, events.get(session.session_id, {}), kinds)
+                arm, release = which.group_of(found.arm, found.release)
+                yield replace(found, arm=arm, release=release)
 
 
 def _outcome(session: Session, events: dict[str, set[str]], kinds: ReactionKinds) -> ListOutcome:

@@ -18,7 +18,7 @@ AT_LARGE = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_memoize = off; SET LO
 # its features, and is narrow from there on. Features lie item by item: every width-th value is one feature's.
 SUMS = """
 WITH lists AS MATERIALIZED (
-    SELECT s.arm, s.release, s.subject_id, s.shown, s.reranked, drew.*, logged.*
+    SELECT {arm} AS arm, {release} AS release, s.subject_id, s.shown, s.reranked, drew.*, logged.*
     FROM (
         SELECT s.session_id, s.arm, s.release, s.subject_id, s.reranked, s.feature_values,
             cardinality(s.item_ids) AS shown, greatest(cardinality(s.feature_names), 1) AS width,
@@ -82,7 +82,9 @@ class PostgresReactions:
 
         def work(connection: Connection) -> Sequence[Row[Any]]:
             connection.exec_driver_sql(AT_LARGE)
-            return connection.exec_driver_sql(SUMS.format(within=within), parameters).all()
+            arm, release = which.group_of("s.arm", "s.release")
+            sums = SUMS.format(within=within, arm=arm or "''", release=release or "''")
+            return connection.exec_driver_sql(sums, parameters).all()
 
         return tuple(_reactions_of(row) for row in self._database.transact(work))
 

@@ -355,9 +355,11 @@ class GetReactionsRequest(_message.Message):
     FROM_TIME_FIELD_NUMBER: _builtins.int
     TO_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    GROUPING_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
     release: _builtins.str
     """Lists of this release only; empty: of all."""
+    grouping: _reactions_pb2.ReactionGrouping.ValueType
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
         """Lists served from this time on, and before that one. `from_time` is required;
@@ -373,10 +375,11 @@ class GetReactionsRequest(_message.Message):
         from_time: _timestamp_pb2.Timestamp | None = ...,
         to_time: _timestamp_pb2.Timestamp | None = ...,
         release: _builtins.str = ...,
+        grouping: _reactions_pb2.ReactionGrouping.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "to_time", b"to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "release", b"release", "to_time", b"to_time", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "grouping", b"grouping", "release", b"release", "to_time", b"to_time", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

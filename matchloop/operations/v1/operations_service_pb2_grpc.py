@@ -140,7 +140,7 @@ class OperationsServiceServicer:
 
     def GetReactions(self, request, context):
         """Returns what came of the lists that ranking_svc served in a span of time, by arm and
-        release. Reactions tied to these lists count whenever they came.
+        release unless grouped otherwise. Reactions tied to these lists count whenever they came.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,7 @@ class OperationsServiceStub:
     """Lists experiments, latest start first; the running one, if any, is the first."""
     GetReactions: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.GetReactionsRequest, _operations_service_pb2.GetReactionsResponse]
     """Returns what came of the lists that ranking_svc served in a span of time, by arm and
-    release. Reactions tied to these lists count whenever they came.
+    release unless grouped otherwise. Reactions tied to these lists count whenever they came.
     """
 
 @_typing.type_check_only
@@ -93,7 +93,7 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     """Lists experiments, latest start first; the running one, if any, is the first."""
     GetReactions: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetReactionsRequest, _operations_service_pb2.GetReactionsResponse]  # type: ignore[assignment]
     """Returns what came of the lists that ranking_svc served in a span of time, by arm and
-    release. Reactions tied to these lists count whenever they came.
+    release unless grouped otherwise. Reactions tied to these lists count whenever they came.
     """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -172,7 +172,7 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.GetReactionsResponse, _abc.Awaitable[_operations_service_pb2.GetReactionsResponse]]:
         """Returns what came of the lists that ranking_svc served in a span of time, by arm and
-        release. Reactions tied to these lists count whenever they came.
+        release unless grouped otherwise. Reactions tied to these lists count whenever they came.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

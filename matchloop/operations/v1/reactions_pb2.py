@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'matchloop/operations/v1/reactions.proto\x12\x17matchloop.operations.v1\"C\n\x0fReactionMoments\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x0f\n\x07squares\x18\x02 \x01(\x01\x12\x10\n\x08products\x18\x03 \x01(\x01\"\xf8\x02\n\tReactions\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x10\n\x08subjects\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12\r\n\x05shown\x18\x05 \x01(\x03\x12\x15\n\rshown_squares\x18\x06 \x01(\x01\x12\x38\n\x06\x63licks\x18\x07 \x01(\x0b\x32(.matchloop.operations.v1.ReactionMoments\x12\x42\n\x10strong_positives\x18\x08 \x01(\x0b\x32(.matchloop.operations.v1.ReactionMoments\x12:\n\x08\x64islikes\x18\t \x01(\x0b\x32(.matchloop.operations.v1.ReactionMoments\x12\x19\n\x11reranked_sessions\x18\n \x01(\x03\x12\x16\n\x0emean_diversity\x18\x0b \x01(\x01\x12\x16\n\x0emean_freshness\x18\x0c \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'matchloop/operations/v1/reactions.proto\x12\x17matchloop.operations.v1\"C\n\x0fReactionMoments\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x0f\n\x07squares\x18\x02 \x01(\x01\x12\x10\n\x08products\x18\x03 \x01(\x01\"\xf8\x02\n\tReactions\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x10\n\x08subjects\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12\r\n\x05shown\x18\x05 \x01(\x03\x12\x15\n\rshown_squares\x18\x06 \x01(\x01\x12\x38\n\x06\x63licks\x18\x07 \x01(\x0b\x32(.matchloop.operations.v1.ReactionMoments\x12\x42\n\x10strong_positives\x18\x08 \x01(\x0b\x32(.matchloop.operations.v1.ReactionMoments\x12:\n\x08\x64islikes\x18\t \x01(\x0b\x32(.matchloop.operations.v1.ReactionMoments\x12\x19\n\x11reranked_sessions\x18\n \x01(\x03\x12\x16\n\x0emean_diversity\x18\x0b \x01(\x01\x12\x16\n\x0emean_freshness\x18\x0c \x01(\x01*o\n\x10ReactionGrouping\x12!\n\x1dREACTION_GROUPING_UNSPECIFIED\x10\x00\x12\x19\n\x15REACTION_GROUPING_ARM\x10\x01\x12\x1d\n\x19REACTION_GROUPING_RELEASE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.operations.v1.reactions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REACTIONGROUPING']._serialized_start=516
+  _globals['_REACTIONGROUPING']._serialized_end=627
   _globals['_REACTIONMOMENTS']._serialized_start=68
   _globals['_REACTIONMOMENTS']._serialized_end=135
   _globals['_REACTIONS']._serialized_start=138

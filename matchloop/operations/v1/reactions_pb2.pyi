@@ -5,6 +5,7 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +16,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ReactionGrouping:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReactionGroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReactionGrouping.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REACTION_GROUPING_UNSPECIFIED: _ReactionGrouping.ValueType  # 0
+    """By arm and release."""
+    REACTION_GROUPING_ARM: _ReactionGrouping.ValueType  # 1
+    """By arm, whatever the release, which is left empty."""
+    REACTION_GROUPING_RELEASE: _ReactionGrouping.ValueType  # 2
+    """By release, whatever the arm, which is left empty."""
+
+class ReactionGrouping(_ReactionGrouping, metaclass=_ReactionGroupingEnumTypeWrapper):
+    """How lists are put together. A subject with lists in two groups counts in both."""
+
+REACTION_GROUPING_UNSPECIFIED: ReactionGrouping.ValueType  # 0
+"""By arm and release."""
+REACTION_GROUPING_ARM: ReactionGrouping.ValueType  # 1
+"""By arm, whatever the release, which is left empty."""
+REACTION_GROUPING_RELEASE: ReactionGrouping.ValueType  # 2
+"""By release, whatever the arm, which is left empty."""
+Global___ReactionGrouping: _TypeAlias = ReactionGrouping  # noqa: Y015
 
 @_typing.final
 class ReactionMoments(_message.Message):

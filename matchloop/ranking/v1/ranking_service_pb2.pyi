@@ -346,7 +346,9 @@ class GetExperimentResultsResponse(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     sample_ratio_p_value: _builtins.float
-    """Probability of shares at least as uneven as these if subjects were dealt fairly."""
+    """How well the subjects' numbers fit the share. Always valid, as the intervals are: if
+    subjects are dealt fairly it ever falls to p or below with probability at most p.
+    """
     stopped: _builtins.bool
     stop_reason: _builtins.str
     experiment_id: _builtins.str
