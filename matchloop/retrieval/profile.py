@@ -320,6 +320,4 @@ def _brought(entity: Entity, width: int, embedder: str) -> list[tuple[float, ...
 def _check_finite(entities: Sequence[Entity], fine: Sequence[bool] | NDArray[np.bool_], width: int) -> None:
     for entity, good in zip(entities, fine, strict=True):
         if not good:
-            raise InvalidInput(
-                f"{entity.key.kind}/{entity.key.id}: embedding must be {width} finite numbers"
-            )
+            raise InvalidInput(f"{entity.key.kind}/{entity.key.id}: embedding must be {width} finite numbers")
