@@ -26,7 +26,7 @@ from matchloop.features import load_embedder
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
-from matchloop.release import MlflowRegistry, ReleaseSlot
+from matchloop.release import CHALLENGER, CHAMPION, MlflowRegistry, ReleaseSlot
 from matchloop.rpc import deadline
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
@@ -34,12 +34,13 @@ from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     import grpc
 
     from matchloop.release import Registry
+    from matchloop.release.slot import Loaded
     from matchloop.usecase import UseCase
 
     Clock = Callable[[], datetime]
@@ -54,7 +55,7 @@ class Application:
     settings: CandidateSettings
     server: Server
     mirror: Mirror
-    slots: Mapping[str, ReleaseSlot[Models]]
+    slots: Sequence[ReleaseSlot[Models]]
     channel: grpc.Channel
     restored: threading.Event
 
@@ -63,7 +64,7 @@ class Application:
         threading.Thread(target=self._become_ready, name="startup", daemon=True).start()
 
     def _become_ready(self) -> None:
-        starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots.values()]
+        starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots]
         for start in starts:
             start.start()
         try:
@@ -86,7 +87,7 @@ class Application:
     def close(self) -> None:
         """Stop polling, close the channel."""
         self.mirror.close()
-        for slot in self.slots.values():
+        for slot in self.slots:
             slot.close(timeout=1.0)
         self.channel.close()
 
@@ -123,7 +124,7 @@ def build(
         use_case.id: Content(use_case, load_embedder(None, use_case.embedding_width))
         for use_case in use_cases.values()
     }
-    slots: dict[str, ReleaseSlot[Models]] = {}
+    slots: list[ReleaseSlot[Models]] = []
     retrievers = {
         use_case.id: _retriever(
             use_case,
@@ -160,7 +161,7 @@ def _retriever(
     erasures: Erasures,
     metrics: Metrics,
     registry: Registry | None,
-    slots: dict[str, ReleaseSlot[Models]],
+    slots: list[ReleaseSlot[Models]],
     clock: Clock,
     restored: threading.Event,
 ) -> Retriever:
@@ -169,26 +170,34 @@ def _retriever(
     loader = ReleaseLoader(use_case, rows, embedder, rows_there=restored)
     mirror.subscribe(content)
     mirror.subscribe(loader)
-    slot = None
-    if registry is not None:
-        slot = slots[use_case.id] = ReleaseSlot(
+    counters = ReleaseCounters(metrics, clock)
+
+    def follow(alias: str) -> Callable[[], Loaded[Models] | None]:
+        if registry is None:
+            return lambda: None
+        slot = ReleaseSlot(
             use_case,
             registry,
             loader.load,
             settings.cache_folder,
             settings.release_poll_seconds,
-            ReleaseCounters(metrics, clock),
+            counters,
             answers=answers,
-            alias=settings.release_alias,
+            alias=alias,
+            keep_before=alias != CHALLENGER,
             clock=clock,
         )
+        slots.append(slot)
+        return slot.current
+
     return Retriever(
         use_case,
         rows,
         counts,
         methods_of(content, LivePopularity(counts)),
         content=content,
-        release=(lambda: None) if slot is None else slot.current,
+        release=follow(settings.release_alias),
+        challenger=follow(CHALLENGER) if settings.release_alias == CHAMPION else lambda: None,
         clock=clock,
         metrics=metrics,
         remaining=deadline.remaining,

@@ -18,6 +18,7 @@ from matchloop.candidate.v1 import candidate_pb2
 from matchloop.candidate.v1 import candidate_service_pb2 as service_pb2
 from matchloop.entities import EntityId
 from matchloop.feedback.v1 import session_pb2
+from matchloop.release import CHALLENGER, CHAMPION
 from matchloop.retrieval.routing import SkipReason
 from matchloop.rpc.convert import MAX_VALUE_LENGTH, features_from_proto, timestamp
 from matchloop.rpc.paging import write_page_token
@@ -84,6 +85,8 @@ def asked_from_proto(request: service_pb2.GetCandidatesRequest, use_cases: UseCa
         embedding_width=None if use_case is None else use_case.embedding_width,
     )
     methods = _methods(request.methods, violations)
+    alias = request.release_alias or CHAMPION
+    violations.one_of("release_alias", alias, (CHAMPION, CHALLENGER))
     use_case = _settled(request.use_case, use_case, use_cases, violations)
     return Asked(
         use_case=use_case,
@@ -95,6 +98,7 @@ def asked_from_proto(request: service_pb2.GetCandidatesRequest, use_cases: UseCa
         methods=methods,
         explain=request.explain,
         only=tuple(dict.fromkeys(request.only_item_ids)),
+        challenger=alias == CHALLENGER,
     )
 
 

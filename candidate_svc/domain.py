@@ -90,6 +90,8 @@ class Asked:
         In place of the tier's order when not empty.
     only
         When not empty: score exactly these items and no others.
+    challenger
+        Whether to answer with the challenger's release; while there is none, the champion's answers.
     """
 
     use_case: UseCase
@@ -101,6 +103,7 @@ class Asked:
     methods: tuple[Method, ...] = ()
     explain: bool = False
     only: tuple[str, ...] = ()
+    challenger: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,8 @@ class ReleaseLoader:
     """Loads releases of one use case; keeps the item vectors of those alive in step with the mirror.
 
     An item that a release does not know, or that changed since, is embedded by the release's item tower: when
-    the release is loaded, and when the mirror hears of the item. Two releases are alive at most (see
-    `ReleaseSlot`); one that nobody holds any more is forgotten.
+    the release is loaded, and when the mirror hears of the item. Three releases are alive at most: the
+    champion, the one before it, and the challenger (see `ReleaseSlot`); one that nobody holds is forgotten.
 
     Parameters
     ----------

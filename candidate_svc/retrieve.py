@@ -63,6 +63,10 @@ def _never(_subject: EntityId) -> datetime | None:
     return None
 
 
+def _none() -> Loaded[Models] | None:
+    return None
+
+
 class Retriever:
     """Answers requests of one use case.
 
@@ -72,8 +76,8 @@ class Retriever:
         Every method of the use case.
     content
         The one among them that explains.
-    release
-        The release in place, None while there is none.
+    release, challenger
+        The release in place, and the one that an experiment's challengers get; None while there is none.
     clock
         Time in UTC.
     metrics
@@ -95,6 +99,7 @@ class Retriever:
         release: Callable[[], Loaded[Models] | None],
         clock: Clock,
         metrics: Metrics,
+        challenger: Callable[[], Loaded[Models] | None] = _none,
         remaining: Callable[[], float | None] = forever,
         erased: Callable[[EntityId], datetime | None] = _never,
     ) -> None:
@@ -104,6 +109,7 @@ class Retriever:
         self._methods = methods
         self._content = content
         self._release = release
+        self._challenger = challenger
         self._clock = clock
         self._metrics = metrics
         self._remaining = remaining
@@ -126,7 +132,7 @@ class Retriever:
         Found
             As many candidates as were asked for, or all that may be shown; never raises for want of them.
         """
-        loaded = self._release()
+        loaded = (self._challenger() if asked.challenger else None) or self._release()
         query = Query.of(
             asked,
             state or SubjectState(),

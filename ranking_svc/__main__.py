@@ -11,24 +11,33 @@ from matchloop.errors import MatchloopError
 from matchloop.observe import logs
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
-from matchloop.release.registry import Registry
+from matchloop.release.registry import CHALLENGER, CHAMPION, Registry
 from matchloop.release.slot import ReleaseSlot
 from matchloop.rpc.channel import open_channel
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
+from ranking_svc.experiments import Experiments
 from ranking_svc.exploration import policies
 from ranking_svc.ordering import Ordering
 from ranking_svc.pipeline import Pipeline
 from ranking_svc.popular import PopularLists
 from ranking_svc.releases import RankingPart, Releases, answers, loader
+from ranking_svc.results import ExperimentResults
+from ranking_svc.served import Served
 from ranking_svc.servicer import RankingServicer, service
 from ranking_svc.session_log import SessionLog
 from ranking_svc.settings import RankingSettings
 from ranking_svc.spool import Spool
 from ranking_svc.tracing import Tracer
-from ranking_svc.upstream import CANDIDATE_CALLS, FEEDBACK_CALLS, CandidateClient, FeedbackClient
+from ranking_svc.upstream import (
+    CANDIDATE_CALLS,
+    FEEDBACK_CALLS,
+    CandidateClient,
+    FeedbackClient,
+    OperationsClient,
+)
 
 if TYPE_CHECKING:
     from matchloop.usecase import UseCases
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
 
 POPULAR_FOLDER = "popular"
 RELEASES_FOLDER = "releases"
+EXPERIMENTS_FOLDER = "experiments"
 CLOSE_SECONDS = 1.0
 """Longest wait for a thread that may be in the middle of a call, at shutdown."""
 
@@ -71,8 +81,23 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
         settings.cache / POPULAR_FOLDER,
         refresh_seconds=settings.popular_refresh_seconds,
     )
-    slots = _slots(settings, registry, use_cases, metrics, clock)
-    releases = Releases(slots)
+    slots, challengers = _slots(settings, registry, use_cases, metrics, clock)
+    releases = Releases(slots, challengers)
+    operations = OperationsClient(to_feedback, metrics)
+    experiments = Experiments(
+        tuple(use_cases),
+        operations,
+        settings.cache / EXPERIMENTS_FOLDER,
+        poll_seconds=settings.experiment_poll_seconds,
+        after_poll=lambda: results.show(),
+    )
+    results = ExperimentResults(
+        operations,
+        metrics,
+        tuple(use_cases),
+        experiments.running,
+        gauge_seconds=settings.experiment_gauge_seconds,
+    )
     pipeline = Pipeline(
         candidates=candidates,
         subjects=feedback,
@@ -82,15 +107,19 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
         metrics=metrics,
         clock=clock,
         new_id=lambda: str(uuid.uuid4()),
+        experiments=experiments,
+        served=Served(metrics),
         exploration=exploration,
     )
-    servicer = RankingServicer(pipeline, Tracer(feedback, releases), use_cases, clock)
+    servicer = RankingServicer(pipeline, Tracer(feedback, releases), results, use_cases, clock)
     server = Server(settings, [service(servicer)], metrics=metrics)
     session_log.start()
     server.on_flush("session_log", session_log.close)
     popular.start()
     server.on_flush("popular_lists", lambda: popular.close(CLOSE_SECONDS))
-    for slot in slots.values():
+    experiments.start()
+    server.on_flush("experiments", lambda: experiments.close(CLOSE_SECONDS))
+    for slot in (*slots.values(), *challengers.values()):
         slot.start()
         server.on_flush("release_slot", lambda slot=slot: slot.close(CLOSE_SECONDS))  # type: ignore[misc]
     for channel in (to_candidates, to_feedback):
@@ -104,24 +133,30 @@ def _slots(
     use_cases: UseCases,
     metrics: Metrics,
     clock: Clock,
-) -> dict[str, ReleaseSlot[RankingPart]]:
+) -> tuple[dict[str, ReleaseSlot[RankingPart]], dict[str, ReleaseSlot[RankingPart]]]:
+    """Return the slots that serve and, where those follow the champion, the challengers'."""
     if registry is None:
-        return {}
+        return {}, {}
     slot_metrics = ReleaseCounters(metrics, clock)
-    return {
-        use_case.id: ReleaseSlot(
-            use_case,
-            registry,
-            loader(use_case),
-            settings.cache / RELEASES_FOLDER,
-            settings.release_poll_seconds,
-            slot_metrics,
-            answers=answers,
-            alias=settings.release_alias,
-            clock=clock,
-        )
-        for use_case in use_cases.values()
-    }
+
+    def follow(alias: str) -> dict[str, ReleaseSlot[RankingPart]]:
+        return {
+            use_case.id: ReleaseSlot(
+                use_case,
+                registry,
+                loader(use_case),
+                settings.cache / RELEASES_FOLDER,
+                settings.release_poll_seconds,
+                slot_metrics,
+                answers=answers,
+                alias=alias,
+                keep_before=alias != CHALLENGER,
+                clock=clock,
+            )
+            for use_case in use_cases.values()
+        }
+
+    return follow(settings.release_alias), follow(CHALLENGER) if settings.release_alias == CHAMPION else {}
 
 
 def _registry(uri: str | None) -> Registry | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.days import SECONDS_A_DAY
+from matchloop.experiments.arms import CHALLENGER_ARM
 from matchloop.observe.logs import get_logger
 from matchloop.rerank.features import FeatureColumns, recency
 from matchloop.rerank.placement import CandidateList, place
@@ -119,6 +120,10 @@ class Ordering:
             why_not="" if reranked else _why_not(candidates, known, loaded is None, ranker is None),
             degraded=tuple(degraded),
         )
+
+    def expected(self, use_case: str, arm: str) -> str:
+        """Return the id of the release that an arm's lists should be made with; empty: none is loaded."""
+        return self._releases.expected(use_case, challenger=arm == CHALLENGER_ARM)
 
     def _place(
         self,

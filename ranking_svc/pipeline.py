@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Unavailable
+from matchloop.experiments.arms import CHALLENGER_ARM
 from matchloop.observe.logs import get_logger, request_id
 from matchloop.rerank.features import min_max
 from matchloop.rpc import deadline
 from matchloop.usecase import Tier
-from ranking_svc.arms import arm_of
 from ranking_svc.domain import Candidate, Candidates, Part, Recommendation, Session
+from ranking_svc.experiments import arm_in
 from ranking_svc.exploration import explored
+from ranking_svc.served import Telling
 from ranking_svc.session_log import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from matchloop.experiments.experiment import Experiment
     from matchloop.observe.metrics import Metrics
     from matchloop.usecase import Exploration
     from ranking_svc.domain import Clock, Rank, Recommend, SubjectGlimpse
     from ranking_svc.ordering import Ordered, Ordering
     from ranking_svc.popular import PopularLists
+    from ranking_svc.served import Served
     from ranking_svc.session_log import SessionLog
 
 CANDIDATES_PER_ITEM = 2
@@ -38,10 +42,10 @@ _log = get_logger()
 class CandidateSource(Protocol):
     """candidate_svc. Both calls raise MatchloopError when they can't answer in time."""
 
-    def find(self, ask: Recommend, count: int) -> Candidates:
-        """Return `count` candidates, or fewer when no more are left."""
+    def find(self, ask: Recommend, count: int, *, challenger: bool) -> Candidates:
+        """Return `count` candidates, or fewer when no more are left; the challenger's if wanted."""
 
-    def describe(self, ask: Rank) -> Candidates:
+    def describe(self, ask: Rank, *, challenger: bool) -> Candidates:
         """Return what is known of exactly the items of `ask`; unknown ones are left out."""
 
 
@@ -50,6 +54,13 @@ class SubjectSource(Protocol):
 
     def glimpse(self, use_case: str, subject_id: str) -> SubjectGlimpse:
         """Return what the subject hides; raises MatchloopError when it can't."""
+
+
+class RunningExperiments(Protocol):
+    """Who knows which experiments run."""
+
+    def running(self, use_case: str) -> Experiment | None:
+        """Return the experiment that runs in a use case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +73,10 @@ class Pipeline:
         Time in UTC; the session's serve time.
     new_id
         Makes session ids, unique for ever.
-    challenger_share
-        Share of subjects in the challenger's arm; 0: no experiment.
+    experiments
+        Deal the subjects; with none that runs there are no arms.
+    served
+        Counts lists by arm and release.
     exploration
         By use case, how chance varies its lists; in a use case that is not named, it does not.
     """
@@ -76,7 +89,8 @@ class Pipeline:
     metrics: Metrics
     clock: Clock
     new_id: Callable[[], str]
-    challenger_share: float = 0.0
+    experiments: RunningExperiments
+    served: Served
     exploration: Mapping[str, Exploration] = field(default_factory=dict)
 
     def recommend(self, ask: Recommend) -> Recommendation:
@@ -89,12 +103,15 @@ class Pipeline:
         Unavailable
             If candidate_svc is down and there is nothing to answer with in its place.
         """
-        with self._timed("candidates"):
-            found = self._candidates(ask)
-        now = self.clock()
-        with self._timed("order"):
-            ordered = self.ordering.order(ask.use_case, found, now=now, limit=ask.count, explain=ask.explain)
-        return self._remember(ask, found, ordered, now)
+        with self._told(ask) as telling:
+            with self._timed("candidates"):
+                found = self._candidates(ask, telling.arm)
+            now = self.clock()
+            with self._timed("order"):
+                ordered = self.ordering.order(
+                    ask.use_case, found, now=now, limit=ask.count, explain=ask.explain
+                )
+            return telling.made(self._remember(ask, telling.arm, found, ordered, now))
 
     def rank(self, ask: Rank) -> Recommendation:
         """Reorder the client's list and remember it.
@@ -102,21 +119,28 @@ class Pipeline:
         The client's scores are the retrieval scores that the ranker starts from. While candidate_svc is down
         the list keeps the client's order.
         """
-        with self._timed("candidates"):
-            found = self._described(ask)
-        now = self.clock()
-        with self._timed("order"):
-            ordered = self.ordering.order(ask.use_case, found, now=now, limit=None, explain=ask.explain)
-        known = {candidate.item_id for candidate in found.items}
-        unknown = tuple(item for item in ask.items if item not in known)
-        return replace(self._remember(ask, found, ordered, now), unknown=unknown)
+        with self._told(ask) as telling:
+            with self._timed("candidates"):
+                found = self._described(ask, telling.arm)
+            now = self.clock()
+            with self._timed("order"):
+                ordered = self.ordering.order(ask.use_case, found, now=now, limit=None, explain=ask.explain)
+            known = {candidate.item_id for candidate in found.items}
+            unknown = tuple(item for item in ask.items if item not in known)
+            answer = self._remember(ask, telling.arm, found, ordered, now)
+            return telling.made(replace(answer, unknown=unknown))
+
+    def _told(self, ask: Recommend | Rank) -> Telling:
+        """Deal the subject, and count and time the list under its arm and release."""
+        use_case = ask.use_case.id
+        arm = arm_in(self.experiments.running(use_case), ask.subject_id)
+        return Telling(self.served, use_case, arm, lambda: self.ordering.expected(use_case, arm))
 
     def _remember(
-        self, ask: Recommend | Rank, found: Candidates, ordered: Ordered, now: datetime
+        self, ask: Recommend | Rank, arm: str, found: Candidates, ordered: Ordered, now: datetime
     ) -> Recommendation:
         """Store the session, count what happened, make the answer."""
         use_case = ask.use_case.id
-        arm = arm_of(use_case, ask.subject_id, share=self.challenger_share)
         degraded, session_id = [*found.degraded, *ordered.degraded], ""
         if ordered.items and not ask.preview:
             new_id = self.new_id()
@@ -169,9 +193,11 @@ class Pipeline:
         self.metrics.explored_lists.labels(use_case, "changed" if changed else "kept").inc()
         return replace(ordered, items=items)
 
-    def _candidates(self, ask: Recommend) -> Candidates:
+    def _candidates(self, ask: Recommend, arm: str) -> Candidates:
         try:
-            return self.candidates.find(ask, CANDIDATES_PER_ITEM * ask.count)
+            return self.candidates.find(
+                ask, CANDIDATES_PER_ITEM * ask.count, challenger=arm == CHALLENGER_ARM
+            )
         except (InvalidInput, NotImplementedYet):
             raise
         except MatchloopError as error:
@@ -197,11 +223,11 @@ class Pipeline:
         kept = tuple(item for item in items if item.item_id not in left_out)
         return Candidates(kept[: ask.count], tier=tier, degraded=tuple(degraded), stand_in=True)
 
-    def _described(self, ask: Rank) -> Candidates:
+    def _described(self, ask: Rank, arm: str) -> Candidates:
         """Return the client's items with its scores, and what candidate_svc knows of them."""
         own = dict(zip(ask.items, _client_scores(ask), strict=True))
         try:
-            found = self.candidates.describe(ask)
+            found = self.candidates.describe(ask, challenger=arm == CHALLENGER_ARM)
         except (InvalidInput, NotImplementedYet):
             raise
         except MatchloopError as error:

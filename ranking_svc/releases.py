@@ -52,21 +52,45 @@ class Slot(Protocol):
 
 
 class Releases:
-    """The slots by use case; a use case without a slot has no release."""
+    """The slots by use case; a use case without a slot has no release.
 
-    def __init__(self, slots: Mapping[str, Slot]) -> None:
+    Parameters
+    ----------
+    slots
+        The champions'.
+    challengers
+        The challengers', which serve in experiments.
+    """
+
+    def __init__(self, slots: Mapping[str, Slot], challengers: Mapping[str, Slot] | None = None) -> None:
         self._slots = slots
+        self._challengers = challengers or {}
 
     def choose(self, use_case: str, release: str) -> LoadedRanking | None:
-        """Return the release that found the candidates if it is loaded here, else the current one."""
+        """Return the release that found the candidates if it is loaded here, else the current champion."""
         slot = self._slots.get(use_case)
-        return None if slot is None else slot.find(release) or slot.current()
+        return None if slot is None else self._find(use_case, release) or slot.current()
+
+    def expected(self, use_case: str, *, challenger: bool) -> str:
+        """Return the id of the champion's release, or of the challenger's if there is one; else empty."""
+        found = [self._challengers.get(use_case)] if challenger else []
+        for slot in (*found, self._slots.get(use_case)):
+            loaded = slot.current() if slot is not None else None
+            if loaded is not None:
+                return loaded.release
+        return ""
 
     def manifest(self, use_case: str, release: str) -> Manifest | None:
         """Return the manifest of a release that is loaded here."""
-        slot = self._slots.get(use_case)
-        loaded = None if slot is None else slot.find(release)
+        loaded = self._find(use_case, release)
         return None if loaded is None else loaded.manifest
+
+    def _find(self, use_case: str, release: str) -> LoadedRanking | None:
+        for slot in (self._slots.get(use_case), self._challengers.get(use_case)):
+            loaded = slot.find(release) if slot is not None else None
+            if loaded is not None:
+                return loaded
+        return None
 
 
 __all__ = [

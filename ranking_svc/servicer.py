@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matchloop.errors import NotImplementedYet
 from matchloop.ranking.v1 import ranking_service_pb2, ranking_service_pb2_grpc
 from matchloop.rpc.server import Service
 from ranking_svc import convert
+from ranking_svc.wire import experiment_results_response
 
 if TYPE_CHECKING:
     import grpc
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matchloop.usecase import UseCases
     from ranking_svc.domain import Clock
     from ranking_svc.pipeline import Pipeline
+    from ranking_svc.results import ExperimentResults
     from ranking_svc.tracing import Tracer
 
 SERVICE_NAME = "matchloop.ranking.v1.RankingService"
@@ -23,9 +24,17 @@ SERVICE_NAME = "matchloop.ranking.v1.RankingService"
 class RankingServicer(ranking_service_pb2_grpc.RankingServiceServicer):
     """Answers RankingService; `matchloop.rpc` turns what is raised into statuses."""
 
-    def __init__(self, pipeline: Pipeline, tracer: Tracer, use_cases: UseCases, clock: Clock) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        tracer: Tracer,
+        results: ExperimentResults,
+        use_cases: UseCases,
+        clock: Clock,
+    ) -> None:
         self._pipeline = pipeline
         self._tracer = tracer
+        self._results = results
         self._use_cases = use_cases
         self._clock = clock
 
@@ -55,10 +64,10 @@ class RankingServicer(ranking_service_pb2_grpc.RankingServiceServicer):
     def GetExperimentResults(  # noqa: N802
         self, request: ranking_service_pb2.GetExperimentResultsRequest, context: grpc.ServicerContext
     ) -> ranking_service_pb2.GetExperimentResultsResponse:
-        """Say that experiments are not run yet."""
+        """Return the results of an experiment by arm."""
         del context
-        convert.read_experiment(request, self._use_cases, self._clock())
-        raise NotImplementedYet("experiments are not run yet")
+        use_case = convert.read_experiment(request, self._use_cases, self._clock())
+        return experiment_results_response(self._results.of(use_case.id))
 
 
 def service(servicer: RankingServicer) -> Service:

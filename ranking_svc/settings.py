@@ -48,6 +48,12 @@ class RankingSettings(ServerSettings):
     session_reserve_seconds: float = Field(
         0.2, ge=0.0, le=10.0, description="Of the caller's time, kept for storing the session; 30 % at most."
     )
+    experiment_poll_seconds: float = Field(
+        5.0, gt=0.0, le=3600.0, description="Between two looks at which experiments run."
+    )
+    experiment_gauge_seconds: float = Field(
+        300.0, gt=0.0, le=86_400.0, description="Between two readings of an experiment's gauges."
+    )
     popular_refresh_seconds: float = Field(60.0, gt=0.0, le=86_400.0)
 
     exploration_shares: Annotated[dict[str, Share], NoDecode] = Field(

@@ -13,9 +13,12 @@ from matchloop.feedback.v1 import (
     feedback_service_pb2_grpc,
     session_pb2,
 )
+from matchloop.operations.v1 import operations_service_pb2, operations_service_pb2_grpc
+from matchloop.release import CHALLENGER
 from matchloop.rpc import deadline
 from matchloop.rpc.channel import call
-from matchloop.rpc.convert import read_time, read_tombstone, value_to_proto
+from matchloop.rpc.convert import read_time, read_tombstone, timestamp, value_to_proto
+from matchloop.rpc.operations import read_experiment, read_reactions
 from ranking_svc.domain import Candidate, Candidates, Contribution, Skipped, SubjectGlimpse, ValueFactor
 from ranking_svc.wire import METHODS, METHODS_TO_PROTO, TIERS, filter_to_proto, read_session, session_to_proto
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     import grpc
 
     from matchloop.entities import Tombstone
+    from matchloop.experiments.experiment import Experiment
+    from matchloop.experiments.reactions import Reactions
     from matchloop.observe.metrics import Metrics
     from matchloop.usecase import UseCase
     from ranking_svc.domain import Rank, Recommend, Session
@@ -38,11 +43,14 @@ FEEDBACK_CALLS = (
     "matchloop.feedback.v1.FeedbackService/GetSession",
     "matchloop.feedback.v1.FeedbackService/LookupSubjectState",
     "matchloop.catalog.v1.CatalogService/ListEntities",
+    "matchloop.operations.v1.OperationsService/ListExperiments",
+    "matchloop.operations.v1.OperationsService/GetReactions",
 )
 """Methods whose contract allows a retry; for `open_channel`."""
 
 RESERVED_SHARE = 0.3
 GLIMPSE_SECONDS = 0.2
+EXPERIMENTS_SECONDS = 1.0
 LARGEST_SCORE = 1e30
 """Scores and features beyond are no numbers that a float32 could be computed with."""
 
@@ -71,7 +79,7 @@ class CandidateClient:
         self._timeout = timeout_seconds
         self._reserve = reserve_seconds
 
-    def find(self, ask: Recommend, count: int) -> Candidates:
+    def find(self, ask: Recommend, count: int, *, challenger: bool = False) -> Candidates:
         """See `CandidateSource`."""
         request = candidate_service_pb2.GetCandidatesRequest(
             use_case=ask.use_case.id,
@@ -82,10 +90,11 @@ class CandidateClient:
             subject_features={name: value_to_proto(value) for name, value in ask.subject_features.items()},
             methods=[METHODS_TO_PROTO[method] for method in ask.methods],
             explain=ask.explain,
+            release_alias=CHALLENGER if challenger else "",
         )
         return self._get(request)
 
-    def describe(self, ask: Rank) -> Candidates:
+    def describe(self, ask: Rank, *, challenger: bool = False) -> Candidates:
         """See `CandidateSource`."""
         request = candidate_service_pb2.GetCandidatesRequest(
             use_case=ask.use_case.id,
@@ -93,6 +102,7 @@ class CandidateClient:
             count=len(ask.items),
             only_item_ids=ask.items,
             explain=ask.explain,
+            release_alias=CHALLENGER if challenger else "",
         )
         return self._get(request)
 
@@ -203,6 +213,43 @@ class FeedbackClient:
             metrics=self._metrics,
         )
         return SubjectGlimpse(reply.state.interaction_count, frozenset(reply.state.hidden_item_ids))
+
+
+class OperationsClient:
+    """`ExperimentSource` and `ReactionSource` over gRPC.
+
+    Parameters
+    ----------
+    channel
+        To feedback_svc.
+    metrics
+        `upstream_failures`.
+    """
+
+    def __init__(self, channel: grpc.Channel, metrics: Metrics) -> None:
+        self._stub = operations_service_pb2_grpc.OperationsServiceStub(channel)
+        self._metrics = metrics
+
+    def latest(self, use_case: str) -> Experiment | None:
+        """See `ExperimentSource`."""
+        reply = call(
+            self._stub.ListExperiments,
+            operations_service_pb2.ListExperimentsRequest(use_case=use_case, page_size=1),
+            upstream=FEEDBACK_SVC,
+            most=EXPERIMENTS_SECONDS,
+            metrics=self._metrics,
+        )
+        return next(map(read_experiment, reply.experiments), None)
+
+    def reactions(
+        self, use_case: str, from_time: datetime, to_time: datetime | None
+    ) -> tuple[Reactions, ...]:
+        """See `ReactionSource`."""
+        request = operations_service_pb2.GetReactionsRequest(
+            use_case=use_case, from_time=timestamp(from_time), to_time=timestamp(to_time)
+        )
+        reply = call(self._stub.GetReactions, request, upstream=FEEDBACK_SVC, metrics=self._metrics)
+        return tuple(map(read_reactions, reply.reactions))
 
 
 def _candidates(messages: Sequence[candidate_pb2.Candidate], *, width: int | None) -> tuple[Candidate, ...]:

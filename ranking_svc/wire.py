@@ -1,12 +1,19 @@
-"""Messages that ranking_svc exchanges with the other services: enums, filters, sessions."""
+"""Messages that ranking_svc exchanges with others: enums, filters, sessions, results of experiments."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from matchloop.candidate.v1 import candidate_pb2
 from matchloop.feedback.v1 import session_pb2
+from matchloop.ranking.v1 import experiment_pb2, ranking_service_pb2
 from matchloop.rpc.convert import read_time, timestamp
 from matchloop.usecase import Method, Tier
 from ranking_svc.domain import Equals, FeatureFilter, ListItem, OneOf, Session, Within
+
+if TYPE_CHECKING:
+    from matchloop.experiments.intervals import Interval
+    from matchloop.experiments.results import Rates, Results
 
 METHODS: dict[int, Method] = {
     session_pb2.METHOD_CONTENT: Method.CONTENT,
@@ -101,3 +108,43 @@ def read_session(message: session_pb2.Session) -> Session:
             for item in message.items
         ),
     )
+
+
+def experiment_results_response(results: Results) -> ranking_service_pb2.GetExperimentResultsResponse:
+    """Convert the results of an experiment."""
+    experiment = results.experiment
+    return ranking_service_pb2.GetExperimentResultsResponse(
+        arms=[
+            experiment_pb2.ArmResult(
+                arm=arm.arm,
+                release=arm.release,
+                subjects=arm.sums.subjects,
+                sessions=arm.sums.sessions,
+                shown=arm.sums.shown,
+                expected_share=arm.expected_share,
+                mean_diversity=arm.sums.mean_diversity,
+                mean_freshness=arm.sums.mean_freshness,
+                **_rates(arm.rates),
+            )
+            for arm in results.arms
+        ],
+        difference=experiment_pb2.ArmDifference(**_rates(results.difference)) if results.difference else None,
+        sample_ratio_p_value=results.sample_ratio_p_value,
+        stopped=not experiment.runs,
+        stop_reason=experiment.stop_reason,
+        experiment_id=experiment.experiment_id,
+        challenger_share=experiment.challenger_share,
+        start_time=timestamp(experiment.start_time),
+        confidence=results.confidence,
+    )
+
+
+def _rates(rates: Rates) -> dict[str, experiment_pb2.RateInterval]:
+    return {
+        name: _interval(getattr(rates, name))
+        for name in ("click_rate", "strong_positive_rate", "dislike_rate")
+    }
+
+
+def _interval(interval: Interval) -> experiment_pb2.RateInterval:
+    return experiment_pb2.RateInterval(rate=interval.rate, low=interval.low, high=interval.high)

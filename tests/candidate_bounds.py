@@ -170,6 +170,7 @@ BY_METHOD: dict[str, dict[str, Bound]] = {
         "methods": several_methods("methods"),
         "explain": ANY,
         "only_item_ids": ids(500, "only_item_ids"),
+        "release_alias": Bound(("", "champion", "challenger"), ("other", "Champion", "champion ")),
     },
     "GetSimilarItems": {
         "use_case": LISTED_USE_CASE,

@@ -22,6 +22,7 @@ from ranking_svc.ordering import Ordering
 from ranking_svc.pipeline import Pipeline
 from ranking_svc.popular import PopularLists
 from ranking_svc.releases import RankingPart, Releases
+from ranking_svc.served import Served
 from ranking_svc.session_log import SessionLog
 from ranking_svc.spool import Spool
 from ranking_svc.wire import read_session, session_to_proto
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from matchloop.experiments.experiment import Experiment
     from matchloop.feedback.v1 import session_pb2
 
 USE_CASES = load_use_cases()
@@ -90,17 +92,26 @@ class FakeCandidates:
     degraded: tuple[str, ...] = ()
     fault: MatchloopError | None = None
     asked: list[tuple[Any, int]] = field(default_factory=list)
+    challenged: list[bool] = field(default_factory=list)
+    challenger_release: str = ""
 
     def _answer(self, items: Sequence[Candidate]) -> Candidates:
         return Candidates(tuple(items), self.tier, self.release, self.feature_names, degraded=self.degraded)
 
-    def find(self, ask: Recommend, count: int) -> Candidates:
+    def find(self, ask: Recommend, count: int, *, challenger: bool = False) -> Candidates:
         self.asked.append((ask, count))
+        self.challenged.append(challenger)
         if self.fault:
             raise self.fault
-        return self._answer([each for each in self.items if each.item_id not in ask.exclude][:count])
+        found = self._answer([each for each in self.items if each.item_id not in ask.exclude][:count])
+        return (
+            replace(found, release=self.challenger_release)
+            if challenger and self.challenger_release
+            else found
+        )
 
-    def describe(self, ask: Rank) -> Candidates:
+    def describe(self, ask: Rank, *, challenger: bool = False) -> Candidates:
+        self.challenged.append(challenger)
         if self.fault:
             raise self.fault
         return self._answer([each for each in self.items if each.item_id in ask.items])
@@ -191,6 +202,8 @@ class World:
     store: FakeStore = field(default_factory=FakeStore)
     metrics: Metrics = field(default_factory=Metrics)
     max_records: int = 100
+    challenger: FakeSlot = field(default_factory=FakeSlot)
+    experiment: Experiment | None = None
 
     def __post_init__(self) -> None:
         ids = count(1)
@@ -213,7 +226,7 @@ class World:
         self.popular = PopularLists(
             USE_CASES, self.candidates, self.graves, self.folder / "popular", refresh_seconds=3600.0
         )
-        self.releases = Releases({MOVIE.id: self.slot})
+        self.releases = Releases({MOVIE.id: self.slot}, {MOVIE.id: self.challenger})
         self.pipeline = Pipeline(
             candidates=self.candidates,
             subjects=self.store,
@@ -223,7 +236,12 @@ class World:
             metrics=self.metrics,
             clock=lambda: NOW,
             new_id=new_id,
+            experiments=self,
+            served=Served(self.metrics),
         )
+
+    def running(self, use_case: str) -> Experiment | None:
+        return self.experiment if use_case == MOVIE.id else None
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,8 @@ from rich.console import Console
 from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
+from training_jobs.commands.experiment import app as experiment
+from training_jobs.commands.monitor import monitor
 from training_jobs.commands.off_policy import off_policy
 from training_jobs.config import load_config
 from training_jobs.dataset_tables import dataset_tables
@@ -205,6 +207,8 @@ def search(
 
 
 app.command("off-policy")(off_policy)
+app.command()(monitor)
+app.add_typer(experiment, name="experiment")
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

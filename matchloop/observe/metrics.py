@@ -95,6 +95,22 @@ class Metrics:
     stage_latency = _seconds("stage", "Time of one stage of a call.", "stage")
     recommendations = _counter("recommendations", "Lists recommended.", "use_case", "tier")
     unranked = _counter("unranked", "Lists with reranked = false.", "use_case", "reason")
+    served = _counter(
+        "served", "Lists asked for, by what became of them.", "use_case", "arm", "release", "outcome"
+    )
+    served_latency = _seconds("served", "Time to make a list.", "use_case", "arm", "release")
+
+    experiment_share = _gauge("experiment_share", "Of subjects for the challenger; 0: none runs.", "use_case")
+    experiment_subjects = _gauge("experiment_subjects", "Subjects with a list.", "use_case", "arm")
+    experiment_rate = _gauge(
+        "experiment_rate", "Per item shown; bound: rate, low, high.", "use_case", "arm", "reaction", "bound"
+    )
+    experiment_difference = _gauge(
+        "experiment_difference", "Challenger minus champion.", "use_case", "reaction", "bound"
+    )
+    experiment_sample_ratio = _gauge(
+        "experiment_sample_ratio_p_value", "Small: the dealing is broken.", "use_case"
+    )
     explored_lists = _counter("explored_lists", "Lists with propensities logged.", "use_case", "order")
 
     spool_depth = _gauge("spool_depth", "Sessions waiting on disk for the store.")
@@ -102,8 +118,8 @@ class Metrics:
     mirror_entities = _gauge("mirror_entities", "Entities in the catalogue mirror.", "kind")
     mirror_lag = _gauge("mirror_lag_seconds", "Time since the mirror last caught up with the store.")
 
-    release_info = _gauge("release_info", "1 for the release that serves.", "use_case", "release")
-    release_age = _gauge("release_age_seconds", "Age of the release that serves.", "use_case")
+    release_info = _gauge("release_info", "1 for the release that serves.", "use_case", "alias", "release")
+    release_age = _gauge("release_age_seconds", "Age of the release that serves.", "use_case", "alias")
     release_refused = _counter("release_refused", "Releases fetched and refused.", "use_case", "reason")
     release_poll_failures = _counter("release_poll_failures", "Registry polls that failed.", "use_case")
 

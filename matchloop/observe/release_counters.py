@@ -19,17 +19,24 @@ class ReleaseCounters:
     def __init__(self, metrics: Metrics, clock: Callable[[], datetime]) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._serving: dict[str, str] = {}
+        self._serving: dict[tuple[str, str], str] = {}
 
-    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:  # noqa: ARG002
+    def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:
         """See `ReleaseMetrics`."""
-        before = self._serving.get(use_case)
+        before = self._serving.get((use_case, alias))
         if before is not None and before != release:
-            self._metrics.release_info.remove(use_case, before)
-        self._serving[use_case] = release
-        self._metrics.release_info.labels(use_case, release).set(1)
-        age = self._metrics.release_age.labels(use_case)
+            self._metrics.release_info.remove(use_case, alias, before)
+        self._serving[use_case, alias] = release
+        self._metrics.release_info.labels(use_case, alias, release).set(1)
+        age = self._metrics.release_age.labels(use_case, alias)
         age.set_function(lambda: (self._clock() - created).total_seconds())
+
+    def release_emptied(self, use_case: str, alias: str) -> None:
+        """See `ReleaseMetrics`."""
+        before = self._serving.pop((use_case, alias), None)
+        if before is not None:
+            self._metrics.release_info.remove(use_case, alias, before)
+            self._metrics.release_age.remove(use_case, alias)
 
     def release_fault(self, use_case: str, alias: str, reason: str) -> None:  # noqa: ARG002
         """See `ReleaseMetrics`."""

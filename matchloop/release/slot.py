@@ -39,6 +39,9 @@ class ReleaseMetrics(Protocol):
     def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:
         """Count a swap; `release` (made at `created`) is served from now on."""
 
+    def release_emptied(self, use_case: str, alias: str) -> None:
+        """Note that none is served under this alias any more."""
+
     def release_fault(self, use_case: str, alias: str, reason: str) -> None:
         """Count a poll that failed; `reason` is one of `matchloop.errors.Reason`."""
 
@@ -47,6 +50,9 @@ class SilentMetrics:
     """Counts nothing."""
 
     def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:
+        """Do nothing."""
+
+    def release_emptied(self, use_case: str, alias: str) -> None:
         """Do nothing."""
 
     def release_fault(self, use_case: str, alias: str, reason: str) -> None:
@@ -118,6 +124,8 @@ class ReleaseSlot(Generic[T]):
         From the value to its parts' answers to golden requests, by part name; asked before the swap.
     alias
         ``champion`` or ``challenger``.
+    keep_before
+        Whether the release before stays in memory too; if not, an alias that points nowhere costs nothing.
     clock
         Time in UTC.
     """
@@ -133,6 +141,7 @@ class ReleaseSlot(Generic[T]):
         *,
         answers: Callable[[T], Mapping[str, Answerer]],
         alias: str = CHAMPION,
+        keep_before: bool = True,
         clock: Clock = _utc_now,
     ) -> None:
         self._use_case = use_case
@@ -143,6 +152,7 @@ class ReleaseSlot(Generic[T]):
         self._metrics = metrics or SilentMetrics()
         self._answers = answers
         self._alias = alias
+        self._keep_before = keep_before
         self._clock = clock
         self._log: FilteringBoundLogger = structlog.get_logger("matchloop.release").bind(
             use_case=use_case.id, alias=alias
@@ -221,7 +231,7 @@ class ReleaseSlot(Generic[T]):
 
     def _swap(self, loaded: Loaded[T]) -> None:
         before = self.current()
-        self._pair = (loaded, before)
+        self._pair = (loaded, before if self._keep_before else None)
         self._metrics.release_loaded(self._use_case.id, self._alias, loaded.release, loaded.manifest.created)
         self._log.info("release loaded", release=loaded.release, before=before.release if before else None)
         kept = [loaded.release, *(name for name in self._good() if name != loaded.release)][:KEPT]
@@ -235,7 +245,8 @@ class ReleaseSlot(Generic[T]):
         serving = self.current()
         if serving is None:
             return Poll.EMPTIED
-        self._pair = (None, serving)
+        self._pair = (None, serving if self._keep_before else None)
+        self._metrics.release_emptied(self._use_case.id, self._alias)
         self._log.warning("alias points nowhere: no release is served", before=serving.release)
         return Poll.EMPTIED
 

@@ -12,13 +12,18 @@ from matchloop.candidate.v1 import candidate_service_pb2 as candidate_service
 from matchloop.errors import MatchloopError, NotFound, Reason
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_service
 from matchloop.feedback.v1 import feedback_service_pb2_grpc, session_pb2
+from matchloop.operations.v1 import operations_service_pb2 as operations_service
+from matchloop.operations.v1 import operations_service_pb2_grpc, reactions_pb2
 from matchloop.rpc.convert import timestamp
+from matchloop.rpc.operations import experiment_to_proto
 from matchloop.rpc.server import Server, Service
 from matchloop.rpc.settings import ServerSettings
 from tests.ranking_world import MOVIE, NOW, SENT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from matchloop.experiments.experiment import Experiment
 
 Context = grpc.ServicerContext
 
@@ -122,6 +127,35 @@ class Feedback(_Faulty, feedback_service_pb2_grpc.FeedbackServiceServicer):
         return reply
 
 
+class Operations(_Faulty, operations_service_pb2_grpc.OperationsServiceServicer):
+    """Holds experiments, the latest first, and what came of lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experiments: list[Experiment] = []
+        self.reactions: list[reactions_pb2.Reactions] = []
+
+    def ListExperiments(
+        self, request: operations_service.ListExperimentsRequest, context: Context
+    ) -> operations_service.ListExperimentsResponse:
+        self.enter(request)
+        found = [each for each in self.experiments if each.use_case == request.use_case]
+        return operations_service.ListExperimentsResponse(
+            experiments=[experiment_to_proto(each) for each in found[: request.page_size]]
+        )
+
+    def GetReactions(
+        self, request: operations_service.GetReactionsRequest, context: Context
+    ) -> operations_service.GetReactionsResponse:
+        self.enter(request)
+        return operations_service.GetReactionsResponse(reactions=self.reactions)
+
+
+def make_operations() -> Operations:
+    """Return the part of feedback_svc that keeps experiments."""
+    return Operations()  # type: ignore[abstract]
+
+
 def make_candidates() -> Candidates:
     """Return a candidate_svc that answers; what ranking_svc never calls it leaves to the base class."""
     return Candidates()  # type: ignore[abstract]
@@ -135,15 +169,26 @@ def make_feedback() -> Feedback:
 def serve_candidates(candidates: Candidates, port: int = 0) -> Server:
     """Serve on a port; 0 takes a free one."""
     add = candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server
-    return _serve("matchloop.candidate.v1.CandidateService", add, candidates, port)
+    return _serve([Service("matchloop.candidate.v1.CandidateService", add, candidates)], port)
 
 
-def serve_feedback(feedback: Feedback, port: int = 0) -> Server:
+def serve_feedback(feedback: Feedback, port: int = 0, operations: Operations | None = None) -> Server:
     """Serve on a port; 0 takes a free one."""
-    add = feedback_service_pb2_grpc.add_FeedbackServiceServicer_to_server
-    return _serve("matchloop.feedback.v1.FeedbackService", add, feedback, port)
+    services = [
+        Service(
+            "matchloop.feedback.v1.FeedbackService",
+            feedback_service_pb2_grpc.add_FeedbackServiceServicer_to_server,
+            feedback,
+        ),
+        Service(
+            "matchloop.operations.v1.OperationsService",
+            operations_service_pb2_grpc.add_OperationsServiceServicer_to_server,
+            operations or make_operations(),
+        ),
+    ]
+    return _serve(services, port)
 
 
-def _serve(name: str, add: Any, servicer: Any, port: int) -> Server:
+def _serve(services: list[Service], port: int) -> Server:
     settings = ServerSettings(port=port, linger_seconds=0.0, grace_seconds=0.0)
-    return Server(settings, [Service(name, add, servicer)]).start()
+    return Server(settings, services).start()

@@ -15,6 +15,7 @@ from ranking_svc.settings import RankingSettings
 from tests.integration.ranking_neighbours import (
     make_candidates,
     make_feedback,
+    make_operations,
     serve_candidates,
     serve_feedback,
 )
@@ -26,7 +27,11 @@ class Rig:
 
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.candidates, self.feedback = make_candidates(), make_feedback()
-        self.neighbours = [serve_candidates(self.candidates), serve_feedback(self.feedback)]
+        self.operations = make_operations()
+        self.neighbours = [
+            serve_candidates(self.candidates),
+            serve_feedback(self.feedback, operations=self.operations),
+        ]
         self.popular = folder / "cache" / "popular" / f"{MOVIE.id}.json"
         self.registry = FolderRegistry(folder / "registry")
         options = {
@@ -37,6 +42,8 @@ class Rig:
             "session_timeout_seconds": 0.3,
             "release_poll_seconds": 0.02,
             "popular_refresh_seconds": 0.05,
+            "experiment_poll_seconds": 0.02,
+            "experiment_gauge_seconds": 0.02,
             "grace_seconds": 0.0,
             **changes,
         }

@@ -19,7 +19,6 @@ from matchloop.errors import (
     DeadlinePassed,
     MatchloopError,
     NotFound,
-    NotImplementedYet,
     Overloaded,
     Reason,
     Unavailable,
@@ -105,10 +104,11 @@ def test_a_list_is_traced(shared: Rig) -> None:
     assert caught.value.reason is Reason.SESSION_NOT_FOUND
 
 
-def test_experiments_are_not_there_yet(shared: Rig) -> None:
+def test_a_use_case_that_never_had_an_experiment_has_no_results(shared: Rig) -> None:
     request = pb.GetExperimentResultsRequest(use_case=MOVIE.id)
-    with pytest.raises(NotImplementedYet):
+    with pytest.raises(NotFound) as caught:
         call(shared.stub.GetExperimentResults, request, upstream="ranking_svc")
+    assert caught.value.reason is Reason.EXPERIMENT_NOT_FOUND
 
 
 # --- neighbours that fail
@@ -248,8 +248,8 @@ def test_a_promoted_release_takes_over_without_a_failed_call(rig: Rig, tmp_path:
     assert faults == []
     reply = rig.recommend()
     assert (reply.release, reply.reranked) == ("r2", True)
-    assert rig.value("release_info", use_case=MOVIE.id, release="r2") == 1
-    assert rig.value("release_age_seconds", use_case=MOVIE.id) > 0
+    assert rig.value("release_info", use_case=MOVIE.id, alias=CHAMPION, release="r2") == 1
+    assert rig.value("release_age_seconds", use_case=MOVIE.id, alias=CHAMPION) > 0
     trace = call(rig.stub.Trace, pb.TraceRequest(session_id=reply.session_id), upstream="ranking_svc")
     assert trace.data_manifest_sha256 == "0" * 64
     rig.registry.available = False

@@ -261,7 +261,7 @@ def test_a_damaged_release_is_refused_and_the_old_one_stays(tmp_path: Path, part
     orders = {"warm": ["als"]}
     promote(write_release(tmp_path / "r1", ITEMS, orders=orders))
     assert slot.poll_once() is Poll.SWAPPED
-    assert metrics.value("matchloop_release_info", use_case=USE_CASE, release="r1") == 1
+    assert metrics.value("matchloop_release_info", use_case=USE_CASE, alias="champion", release="r1") == 1
     stored = promote(write_release(tmp_path / "r2", ITEMS, release="r2", orders=orders))
     (stored / part).write_bytes(b"damaged")
     assert slot.poll_once() is Poll.REFUSED

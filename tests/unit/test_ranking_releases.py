@@ -52,19 +52,39 @@ def test_the_release_that_found_the_candidates_comes_first() -> None:
     assert manifest.release == "r1"
 
 
-def test_one_release_is_shown_as_serving() -> None:
+def test_a_challenger_is_found_by_its_release_and_never_stands_in_for_the_champion() -> None:
+    champions, challengers = FakeSlot(loaded("r2", None), loaded("r1", None)), FakeSlot(loaded("r3", None))
+    releases = Releases({MOVIE.id: champions}, {MOVIE.id: challengers})
+    for asked, expected in (("r3", "r3"), ("r1", "r1"), ("r9", "r2")):
+        chosen = releases.choose(MOVIE.id, asked)
+        assert chosen is not None
+        assert chosen.release == expected
+    assert releases.manifest(MOVIE.id, "r3") is not None
+    assert releases.expected(MOVIE.id, challenger=True) == "r3"
+    assert releases.expected(MOVIE.id, challenger=False) == "r2"
+    challengers.loaded = ()
+    assert releases.expected(MOVIE.id, challenger=True) == "r2"
+    assert releases.expected("another", challenger=True) == ""
+
+
+def test_one_release_per_alias_is_shown_as_serving() -> None:
     metrics = Metrics()
     told = ReleaseCounters(metrics, lambda: NOW)
     told.release_loaded(MOVIE.id, "champion", "r1", NOW - timedelta(days=2))
     told.release_loaded(MOVIE.id, "champion", "r2", NOW - timedelta(days=1))
 
-    def serving(release: str) -> float | None:
+    def serving(release: str, alias: str = "champion") -> float | None:
         return metrics.registry.get_sample_value(
-            "matchloop_release_info", {"use_case": MOVIE.id, "release": release}
+            "matchloop_release_info", {"use_case": MOVIE.id, "alias": alias, "release": release}
         )
 
     assert (serving("r1"), serving("r2")) == (None, 1.0)
-    assert metrics.value("matchloop_release_age_seconds", use_case=MOVIE.id) == 86_400.0
+    assert metrics.value("matchloop_release_age_seconds", use_case=MOVIE.id, alias="champion") == 86_400.0
+    told.release_loaded(MOVIE.id, "challenger", "r3", NOW)
+    assert (serving("r2"), serving("r3", "challenger")) == (1.0, 1.0)
+    told.release_emptied(MOVIE.id, "challenger")
+    told.release_emptied(MOVIE.id, "challenger")
+    assert (serving("r2"), serving("r3", "challenger")) == (1.0, None)
     told.release_fault(MOVIE.id, "champion", "REGISTRY_UNAVAILABLE")
     told.release_fault(MOVIE.id, "champion", "SCHEMA_MISMATCH")
     assert metrics.value("matchloop_release_poll_failures_total", use_case=MOVIE.id) == 1

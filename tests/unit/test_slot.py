@@ -25,6 +25,10 @@ class Counted:
     def __init__(self) -> None:
         self.loaded: list[str] = []
         self.faults: list[str] = []
+        self.emptied = 0
+
+    def release_emptied(self, use_case: str, alias: str) -> None:
+        self.emptied += 1
 
     def release_loaded(self, use_case: str, alias: str, release: str, created: datetime) -> None:
         self.loaded.append(release)

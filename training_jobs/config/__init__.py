@@ -1,6 +1,7 @@
 """What a training run can be told, with presets in ``configs/*.toml``. A section a module."""
 
 from training_jobs.config.datasets import DatasetConfig
+from training_jobs.config.guards import GuardConfig
 from training_jobs.config.judging import EvaluateConfig, GateConfig
 from training_jobs.config.part import Part, Positive, Rate, Share
 from training_jobs.config.ranker import RankerConfig
@@ -22,6 +23,7 @@ __all__ = [
     "EnsembleConfig",
     "EvaluateConfig",
     "GateConfig",
+    "GuardConfig",
     "Loss",
     "Part",
     "PopularConfig",

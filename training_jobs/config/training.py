@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from matchloop.errors import InvalidInput, Violation
 from training_jobs.config.datasets import DatasetConfig
+from training_jobs.config.guards import GuardConfig
 from training_jobs.config.judging import EvaluateConfig, GateConfig
 from training_jobs.config.part import Part
 from training_jobs.config.ranker import RankerConfig
@@ -33,11 +34,12 @@ class TrainingConfig(Part):
     ranker: RankerConfig = RankerConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: GateConfig = GateConfig()
+    guards: GuardConfig = GuardConfig()
 
     @property
     def fingerprint(self) -> str:
-        """Ten hex digits over every setting."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:10]
+        """Ten hex digits over every setting that a release depends on: guards judge it later."""
+        return hashlib.sha256(self.model_dump_json(exclude={"guards"}).encode()).hexdigest()[:10]
 
 
 def load_config(preset: str | Path = "default") -> TrainingConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ranking_svc.arms import CHALLENGER_ARM, CHAMPION_ARM, NO_ARM, arm_of
+from matchloop.experiments.arms import CHALLENGER_ARM, CHAMPION_ARM, NO_ARM, arm_of
 
 SUBJECTS = [f"subject{i}" for i in range(4000)]
 
