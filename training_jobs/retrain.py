@@ -298,9 +298,7 @@ class Retraining:
         with np.load(self.folder / "validation.npz") as kept:
             tops = Tops(routed=kept["routed"], listed=kept["listed"])
         examples = self.datasets().ranker if "ranker" in manifest.parts else None
-        return ask(
-            Judged(self.release_folder, manifest, folder, self.material, tops, self.config, examples)
-        )
+        return ask(Judged(self.release_folder, manifest, folder, self.material, tops, self.config, examples))
 
     def _rolled_back(self) -> list[Gate]:
         """Refuse a release that was rolled back: training it again would promote it again."""
