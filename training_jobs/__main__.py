@@ -20,6 +20,8 @@ from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.commands.off_policy import off_policy
+from training_jobs.commands.releases import app as releases
+from training_jobs.commands.releases import rollback
 from training_jobs.config import load_config
 from training_jobs.dataset_tables import dataset_tables
 from training_jobs.evaluate.report import evaluation_tables
@@ -205,6 +207,8 @@ def search(
 
 
 app.command("off-policy")(off_policy)
+app.command("rollback")(rollback)
+app.add_typer(releases, name="releases")
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

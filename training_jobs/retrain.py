@@ -27,6 +27,7 @@ from training_jobs.gates import Gate, Verdict, passed
 from training_jobs.material import Material
 from training_jobs.measuring import background_of, evaluate_release
 from training_jobs.promotion import note_gates, promote_version
+from training_jobs.provenance import provenance_of
 from training_jobs.tracking import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class Retraining:
                 metrics=found.metrics,
                 created=self.clock(),
                 seed=self.config.seed,
+                provenance=provenance_of(self.config, self.datasets().manifests),
             )
             checkpoints.clear()
             return manifest
