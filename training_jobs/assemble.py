@@ -15,6 +15,7 @@ from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_gol
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.choices import ENSEMBLE
 from matchloop.retrieval.two_tower import TwoTowerModel
+from training_jobs.provenance import write_provenance
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matchloop.retrieval.choices import Choices
     from matchloop.retrieval.popular import PopularModel
     from training_jobs.material import Material
+    from training_jobs.provenance import Provenance
     from training_jobs.recipes.ranker import RankerResult
     from training_jobs.recipes.two_tower import TwoTowerResult
 
@@ -64,10 +66,12 @@ def assemble(
     metrics: Mapping[str, float],
     created: datetime,
     seed: int,
+    provenance: Provenance | None = None,
 ) -> Manifest:
     """Write the release to `folder` in one step: it is there whole, or not at all.
 
-    ``routing.json`` says, by tier, which methods did best on the validation part, and how they are fused.
+    ``routing.json`` says, by tier, which methods did best on the validation part, and how they are fused;
+    ``provenance.json`` where the release comes from.
     """
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -99,6 +103,8 @@ def assemble(
     if parts.choices is not None:
         parts.choices.write(unfinished)
         golden[ENSEMBLE] = parts.choices.golden_case()
+    if provenance is not None:
+        write_provenance(unfinished, provenance)
     write_golden(unfinished, golden)
     snapshot = material.snapshot
     manifest_json = (snapshot.folder / "manifest.json").read_bytes()
