@@ -20,6 +20,8 @@ from training_jobs.assemble import assemble
 from training_jobs.build import DataSets, build_datasets
 from training_jobs.champion import orders_of
 from training_jobs.comparison import Tops
+from training_jobs.drift import Baseline
+from training_jobs.drift.training import latest_lists
 from training_jobs.evaluate.report import write_report
 from training_jobs.fit import Stopwatch, fit
 from training_jobs.gate_sequence import Judged, ask
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from matchloop.release import RegisteredRelease, Registry
     from matchloop.rerank.calibration import Platt
+    from matchloop.rerank.scorer import Scorer
     from matchloop.usecase import Method, UseCase
     from training_jobs.config import TrainingConfig
     from training_jobs.evaluate.evaluation import Evaluation
@@ -188,6 +191,7 @@ class Retraining:
                 created=self.clock(),
                 seed=self.config.seed,
                 provenance=provenance_of(self.config, self.datasets().manifests),
+                baseline=lambda scorer: self._drift_baseline(scorer, served),
             )
             checkpoints.clear()
             return manifest
@@ -330,6 +334,10 @@ class Retraining:
             return RankerSpec.read(folder / "ranker").calibration
         except ReleaseRefused:  # its ranker is not compared with either: see `champion_ranker`
             return {}
+
+    def _drift_baseline(self, scorer: Scorer, served: Mapping[Method, Platt]) -> Baseline | None:
+        lists = latest_lists(self.material.tables, self.use_case, self.config.triggers)
+        return Baseline.of(lists.as_scored_by(scorer, served))
 
     def _is_assembled(self) -> bool:
         try:
