@@ -18,6 +18,7 @@ from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
+from ranking_svc.archive import Archive
 from ranking_svc.exploration import policies
 from ranking_svc.ordering import Ordering
 from ranking_svc.pipeline import Pipeline
@@ -84,7 +85,8 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
         new_id=lambda: str(uuid.uuid4()),
         exploration=exploration,
     )
-    servicer = RankingServicer(pipeline, Tracer(feedback, releases), use_cases, clock)
+    tracer = Tracer(feedback, releases, Archive(registry) if registry is not None else None, metrics)
+    servicer = RankingServicer(pipeline, tracer, use_cases, clock)
     server = Server(settings, [service(servicer)], metrics=metrics)
     session_log.start()
     server.on_flush("session_log", session_log.close)
