@@ -79,8 +79,8 @@ class RankingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Trace(self, request, context):
-        """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-        release and that release's data.
+        """Tells where a list came from: tier, methods, raw and final scores, features,
+        propensities, arm, release and that release's data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

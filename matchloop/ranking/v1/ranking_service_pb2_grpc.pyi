@@ -42,8 +42,8 @@ class RankingServiceStub:
     Rank: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]
     """Reranks a list the client brings and stores it as a session, like Recommend."""
     Trace: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.TraceRequest, _ranking_service_pb2.TraceResponse]
-    """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-    release and that release's data.
+    """Tells where a list came from: tier, methods, raw and final scores, features,
+    propensities, arm, release and that release's data.
     """
     GetExperimentResults: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.GetExperimentResultsRequest, _ranking_service_pb2.GetExperimentResultsResponse]
     """Returns the results by arm of the running experiment, else of the latest. Intervals
@@ -65,8 +65,8 @@ class RankingServiceAsyncStub(RankingServiceStub):
     Rank: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]  # type: ignore[assignment]
     """Reranks a list the client brings and stores it as a session, like Recommend."""
     Trace: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.TraceRequest, _ranking_service_pb2.TraceResponse]  # type: ignore[assignment]
-    """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-    release and that release's data.
+    """Tells where a list came from: tier, methods, raw and final scores, features,
+    propensities, arm, release and that release's data.
     """
     GetExperimentResults: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.GetExperimentResultsRequest, _ranking_service_pb2.GetExperimentResultsResponse]  # type: ignore[assignment]
     """Returns the results by arm of the running experiment, else of the latest. Intervals
@@ -103,8 +103,8 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ranking_service_pb2.TraceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ranking_service_pb2.TraceResponse, _abc.Awaitable[_ranking_service_pb2.TraceResponse]]:
-        """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-        release and that release's data.
+        """Tells where a list came from: tier, methods, raw and final scores, features,
+        propensities, arm, release and that release's data.
         """
 
     @_abc_1.abstractmethod
