@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from candidate_svc.columns import Column, Postings
 from candidate_svc.packed import FeaturePacker, join, join_texts, split, split_ids, split_texts
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
 from matchloop.rerank.features import discrete_features, value_shares
+from matchloop.retrieval.scored import row_by_id
 from matchloop.usecase import FeatureType
 
 if TYPE_CHECKING:
@@ -287,7 +288,8 @@ class ItemRows:
         for name, column in self._columns().items():
             column.fill(columns[name])
         self._packer, self._packed, self._ids = packer, packed, ids
-        self._row_of = {id_: row for row, id_ in enumerate(ids) if id_ != NOBODY}
+        self._row_of = cast("dict[str, int]", row_by_id(ids))
+        self._row_of.pop(NOBODY, None)
         self._count = len(ids)
 
     def _columns(self) -> dict[str, Column]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matchloop.entities import EntityId
 from matchloop.retrieval.content_vectors import ContentVectors
 from matchloop.retrieval.postings import Posting
 from matchloop.retrieval.profile import ItemContent
 from matchloop.retrieval.ragged import Grown, Ragged
+from matchloop.retrieval.scored import row_by_id
 from matchloop.retrieval.signatures import Signatures
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from matchloop.entities import EntityId
 
 Value = tuple[str, str]
 """Feature and value."""
@@ -212,7 +213,8 @@ class ContentRows:
         self.vectors.restore(arrays["vectors"], arrays.get("scales"))
         self._feature = Grown(np.asarray([self._number(name) for name in features], dtype=np.int64))
         self.ids = [id_ or None for id_ in ids]
-        self.row = {id_: row for row, id_ in enumerate(ids) if id_}
+        self.row = row_by_id(ids)
+        self.row.pop(_NOBODY, None)
         self._free = [row for row, id_ in enumerate(ids) if not id_]
         self._codes.restore(codes.astype(np.int32), counts.astype(np.int64))
         cuts = np.cumsum(arrays["posted"])[:-1]
@@ -226,4 +228,5 @@ class ContentRows:
         self._sign_when_due()
 
 
+_NOBODY = EntityId("")
 _NOTHING = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)

@@ -71,7 +71,7 @@ class Signatures:
         self._start = np.searchsorted(group[self._rows], np.arange(len(keys) + 1))  # (groups + 1,)
         self._added: dict[int, list[int]] = {}
         self._size = Grown(np.diff(self._start))
-        # Values of each group: those of its first row, after a dummy of no worth that keeps it from being empty.
+        # Values of a group: those of its first row, after a dummy of no worth, so that none is empty.
         code, one_of, begin = codes[chosen], beside[chosen], np.searchsorted(row[chosen], np.arange(rows + 1))
         spans = [slice(start, end) for start, end in zip(begin[first], begin[first + 1], strict=True)]
         self._first_pair, self._code, self._held = Grown(np.zeros(0, np.int64)), Grown(_NONE), Grown(_NOTHING)
@@ -157,7 +157,8 @@ class Signatures:
         rows, added = self._rows[start:end], self._added.get(group)
         if added:
             rows = np.unique(np.concatenate([rows, np.asarray(added, dtype=np.int32)]))
-        return rows[self.of[rows] == group]
+        found: NDArray[np.int32] = rows[self.of[rows] == group]
+        return found
 
 
 _NONE = np.zeros(0, dtype=np.int32)
