@@ -43,7 +43,7 @@ class NoisyRetrieval:
     market: Market
     round_: int
 
-    def find(self, ask: Recommend, count: int) -> Candidates:
+    def find(self, ask: Recommend, count: int, *, challenger: bool = False) -> Candidates:
         direction = self.market.direction(INVESTORS.id)
         wanted = self.market.relevance(INVESTORS.id, ask.subject_id)
         rng = np.random.default_rng([self.round_, direction.subject_row[ask.subject_id]])
@@ -63,7 +63,7 @@ class NoisyRetrieval:
         ]
         return Candidates(tuple(items), Tier.WARM, feature_names=SENT)
 
-    def describe(self, ask: Rank) -> Candidates:
+    def describe(self, ask: Rank, *, challenger: bool = False) -> Candidates:
         raise NotImplementedError
 
 

@@ -161,7 +161,7 @@ def test_chance_has_the_tail_it_says() -> None:
 def test_lists_of_one_world_have_not_drifted() -> None:
     """Two hundred pairs of the least lists, subjects unlike each other: not one over the bound."""
     rng = np.random.default_rng(3)
-    worst = []
+    worst: list[float] = []
     for _ in range(200):
         one, two = (lists_of(100, rng, subjects=60, spread=0.3) for _ in range(2))
         drift = drift_of("r", baseline_of(one), two, CONFIG)
