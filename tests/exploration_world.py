@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def explore(
                 world.pipeline,
                 candidates=NoisyRetrieval(market, round_),
                 exploration={INVESTORS.id: policy},
-                clock=lambda now=now: now,
+                clock=partial(_same, now),
             )
             for subject in market.direction(INVESTORS.id).subject_ids:
                 ask = Recommend(INVESTORS, subject, count=LENGTH)
@@ -129,6 +130,10 @@ def explore(
                     reactions.append(_event(len(reactions), session, reaction))
     plain, shown = np.array(gains).T
     return Explored(market, sessions, reactions, plain, shown, NOW + timedelta(days=30))
+
+
+def _same(moment: datetime) -> datetime:
+    return moment
 
 
 def _ndcg(market: Market, subject: str, items: Sequence[ListItem]) -> float:

@@ -19,7 +19,18 @@ from matchloop.usecase import Method
 from tests.unit.training_worlds import INVESTORS, START, named, ranked_world, session, snapshot_of
 from training_jobs.config import TriggerConfig, load_config
 from training_jobs.datasets.tables import open_tables
-from training_jobs.drift import DRIFT_FILE, SCORE, Baseline, Bins, Chance, Lists, Tally, drift_of, psi
+from training_jobs.drift import (
+    DRIFT_FILE,
+    SCORE,
+    Baseline,
+    Bins,
+    Chance,
+    FeatureDrift,
+    Lists,
+    Tally,
+    drift_of,
+    psi,
+)
 from training_jobs.drift.psi import pearson
 from training_jobs.drift.training import latest_lists
 from training_jobs.drift.verdict import bars, drift_table
@@ -161,7 +172,7 @@ def test_chance_has_the_tail_it_says() -> None:
 def test_lists_of_one_world_have_not_drifted() -> None:
     """Two hundred pairs of the least lists, subjects unlike each other: not one over the bound."""
     rng = np.random.default_rng(3)
-    worst: list[float] = []
+    worst: list[FeatureDrift] = []
     for _ in range(200):
         one, two = (lists_of(100, rng, subjects=60, spread=0.3) for _ in range(2))
         drift = drift_of("r", baseline_of(one), two, CONFIG)
