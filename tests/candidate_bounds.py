@@ -213,7 +213,7 @@ BY_METHOD: dict[str, dict[str, Bound]] = {
     },
     "Trace": {"session_id": identifier(told=Reason.SESSION_NOT_FOUND)},
     "GetExperimentResults": {
-        "use_case": Bound((USE_CASE,), LISTED_USE_CASE.past, told=Reason.NOT_IMPLEMENTED),
+        "use_case": Bound((USE_CASE,), LISTED_USE_CASE.past, told=Reason.EXPERIMENT_NOT_FOUND),
     },
 }
 

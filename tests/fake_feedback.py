@@ -22,6 +22,11 @@ from matchloop.feedback.v1.feedback_service_pb2_grpc import (
     FeedbackServiceServicer,
     add_FeedbackServiceServicer_to_server,
 )
+from matchloop.operations.v1 import operations_service_pb2
+from matchloop.operations.v1.operations_service_pb2_grpc import (
+    OperationsServiceServicer,
+    add_OperationsServiceServicer_to_server,
+)
 from matchloop.rpc.convert import entity_to_proto, timestamp, tombstone_to_proto
 from matchloop.rpc.server import Server, Service
 from matchloop.rpc.settings import ServerSettings
@@ -108,6 +113,13 @@ class FakeFeedback(FeedbackServiceServicer):
         )
 
 
+class FakeOperations(OperationsServiceServicer):
+    """Of a store that never saw an experiment."""
+
+    def ListExperiments(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return operations_service_pb2.ListExperimentsResponse()
+
+
 def fake_feedback(store: FakeStore, port: int = 0) -> tuple[Server, FakeFeedback]:
     """Return a server that is not started, and what answers lookups."""
     # What candidate_svc never calls is not there.
@@ -116,5 +128,10 @@ def fake_feedback(store: FakeStore, port: int = 0) -> tuple[Server, FakeFeedback
     services = [
         Service("matchloop.catalog.v1.CatalogService", add_CatalogServiceServicer_to_server, catalog),
         Service("matchloop.feedback.v1.FeedbackService", add_FeedbackServiceServicer_to_server, feedback),
+        Service(
+            "matchloop.operations.v1.OperationsService",
+            add_OperationsServiceServicer_to_server,
+            FakeOperations(),  # type: ignore[abstract]
+        ),
     ]
     return Server(ServerSettings(port=port), services), feedback

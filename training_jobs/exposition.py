@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ NO_REQUESTS = Requests()
 def read_requests(urls: Iterable[str], use_case: str, *, slow_seconds: float) -> dict[Key, Requests]:
     """Return the lists of a use case by arm and release, summed over processes since each started.
 
-    A process that does not answer is left out, and the log says so.
+    A process that does not answer, or not with metrics, is left out, and the log says so.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ def read_requests(urls: Iterable[str], use_case: str, *, slow_seconds: float) ->
             raise ValueError(f"{url} is no http URL")
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply:  # noqa: S310 - checked above
-                text = reply.read().decode()
-        except (OSError, urllib.error.URLError) as error:
+                told = requests_in(reply.read().decode(), use_case, slow_seconds=slow_seconds)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             _log.warning("metrics_not_read", url=url, error=str(error))
             continue
-        for key, requests in requests_in(text, use_case, slow_seconds=slow_seconds).items():
+        for key, requests in told.items():
             found[key] = found.get(key, Requests()).plus(requests)
     return found
 

@@ -157,8 +157,11 @@ def one_sided(clock: float, alpha: float) -> float:
 
 
 def _clock(ours: RatioSums, theirs: RatioSums, variance: float) -> float:
-    """Return the information of a difference in units of reactions: squared variance of an item over se^2."""
-    of_item = (ours.spread + theirs.spread) / (ours.shown + theirs.shown)
+    """Return the information 1 / se^2 of a difference, in units of reactions.
+
+    The unit is the squared variance of an item; any constant would do, this one tells one side alone its V.
+    """
+    of_item = max(ours.spread / ours.shown, theirs.spread / theirs.shown)
     return of_item * of_item / variance
 
 

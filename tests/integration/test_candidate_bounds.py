@@ -20,7 +20,7 @@ EXPECTED = {
     Reason.USE_CASE_NOT_FOUND,
     Reason.ENTITY_NOT_FOUND,
     Reason.SESSION_NOT_FOUND,
-    Reason.NOT_IMPLEMENTED,
+    Reason.EXPERIMENT_NOT_FOUND,
 }
 EXAMPLES = settings(
     max_examples=200,

@@ -334,3 +334,29 @@ def test_readers_see_whole_releases_while_it_swaps(world: World) -> None:
     for reader in readers:
         reader.join(10.0)
     assert wrong == []
+
+
+def test_a_slot_that_keeps_nothing_before_forgets_what_its_alias_left(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    slot = ReleaseSlot(
+        USE_CASE,
+        world.registry,
+        load,
+        tmp_path / "challengers",
+        3600.0,
+        world.metrics,
+        answers=answers,
+        keep_before=False,
+    )
+    world.promote("r1")
+    assert slot.poll_once() is Poll.SWAPPED
+    world.promote("r2")
+    assert slot.poll_once() is Poll.SWAPPED
+    assert slot.find("r1") is None
+    assert slot.find("r2") is not None
+    world.registry.drop_alias(USE_CASE.id, "champion")
+    assert slot.poll_once() is Poll.EMPTIED
+    assert slot.find("r2") is None
+    assert world.metrics.emptied == 1
+    assert slot.poll_once() is Poll.EMPTIED
+    assert world.metrics.emptied == 1
