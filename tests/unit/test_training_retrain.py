@@ -30,6 +30,7 @@ from training_jobs.datasets import open_tables, ranker_dataset, whole_lists
 from training_jobs.gates import Verdict, folder_gates, passed
 from training_jobs.lists import shown_truth
 from training_jobs.promotion import gates_of, roll_back
+from training_jobs.provenance import read_provenance
 from training_jobs.ranker_gates import quality_gate
 from training_jobs.retrain import Retraining, retrain
 
@@ -111,6 +112,33 @@ def test_a_first_release_is_whole_and_promoted(done: tuple[Steps, Any]) -> None:
     }
     check_golden(folder, answerers)
     assert {Method.ALS, Method.POPULAR, Method.TWO_TOWER} <= set(orders_of(folder, INVESTORS)[Tier.WARM])
+
+
+def test_every_gate_is_asked_and_kept_with_the_version(done: tuple[Steps, Any]) -> None:
+    steps, found = done
+    (known,) = steps.registry.list(INVESTORS.id)
+
+    assert [gate.name for gate in found.gates] == [
+        "retrieval_ndcg@10",
+        "ranker_ndcg@10",
+        "ranker_calibration",
+        "ranker_p50_ms",
+        "ranker_p99_ms",
+        "off_policy",
+        "size_mb",
+        "checksums_and_schema",
+        "golden_requests",
+    ]
+    assert gates_of(known) == found.gates
+    assert known.promoted == datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def test_a_release_tells_where_it_comes_from(done: tuple[Steps, Any], world: Path) -> None:
+    told = read_provenance(done[0].steps(world).release_folder)
+
+    assert set(told["data"]) == {"als", "two_tower", "ranker"}
+    assert told["data"]["ranker"]["labels"]["1"] == 300
+    assert told["settings"]["two_tower"]["width"] == 8
 
 
 def test_the_models_beat_popularity_and_chance(done: tuple[Steps, Any]) -> None:
