@@ -39,7 +39,7 @@ TRUE = examination(np.arange(1, LENGTH + 1))
 
 @dataclass
 class NoisyRetrieval:
-    """`CandidateSource`: items by chance, scored by the hidden preference and noise; the same all round."""
+    """`CandidateSource`: the best of 60 items by the hidden preference and noise; the same all round."""
 
     market: Market
     round_: int
@@ -48,8 +48,10 @@ class NoisyRetrieval:
         direction = self.market.direction(INVESTORS.id)
         wanted = self.market.relevance(INVESTORS.id, ask.subject_id)
         rng = np.random.default_rng([self.round_, direction.subject_row[ask.subject_id]])
-        rows = rng.choice(len(wanted), count, replace=False)
-        scores = wanted[rows] + rng.normal(0.0, 0.3, count)
+        rows = rng.choice(len(wanted), 60, replace=False)
+        noisy = wanted[rows] + rng.normal(0.0, 0.3, 60)
+        best = np.argsort(-noisy)[:count]
+        rows, scores = rows[best], noisy[best]
         features = rng.random((count, len(SENT)))
         items = [
             Candidate(
@@ -75,7 +77,8 @@ class Explored:
     Parameters
     ----------
     plain, shown
-        NDCG against the hidden preference of each list as it was ordered, and as it was shown.
+        NDCG against the hidden preference of each list as it was ordered, and as it was shown: of the first
+        `judged` rounds.
     """
 
     market: Market
@@ -97,11 +100,11 @@ class Explored:
 
 
 def explore(
-    folder: Path, policy: Exploration, *, rounds: int, seed: int = 0, investors: int = 300
+    folder: Path, policy: Exploration, *, rounds: int, judged: int = 8, investors: int = 300
 ) -> Explored:
     """Serve `rounds` lists of ten to each investor, half an hour apart, and play the clicks."""
     sizes = Sizes(developers=20, investors=investors, startups=150)
-    market = Market.generated(USE_CASES, seed=seed, now=NOW, sizes=sizes)
+    market = Market.generated(USE_CASES, seed=0, now=NOW, sizes=sizes)
     sessions: list[Session] = []
     reactions: list[dict[str, Any]] = []
     gains: list[tuple[float, float]] = []
@@ -118,6 +121,8 @@ def explore(
                 ask = Recommend(INVESTORS, subject, count=LENGTH)
                 answer = world.pipeline.recommend(ask)
                 sessions.append(read_session(world.store.sessions[answer.session_id]))
+                if round_ >= judged:
+                    continue
                 before = world.pipeline.recommend(replace(ask, preview=True)).items
                 gains.append((_ndcg(market, subject, before), _ndcg(market, subject, answer.items)))
         lists = [Shown(s.subject_id, tuple(item.item_id for item in s.items)) for s in sessions]
@@ -153,7 +158,7 @@ def _row(number: int, session: Session) -> dict[str, Any]:
         "item_ids": [item.item_id for item in session.items],
         "scores": [item.score for item in session.items],
         "methods": [item.method and item.method.value for item in session.items],
-        "propensities": [item.propensity for item in session.items],
+        "propensities": [item.propensity for item in session.items] if session.items[0].propensity else None,
         "retrieval_scores": [item.retrieval_score for item in session.items],
         "feature_names": list(session.feature_names),
         "feature_values": [value for item in session.items for value in item.features],

@@ -40,7 +40,7 @@ TOLERANCE = 0.15
 """How far mean 1 / propensity may be from the number of ranks in a block."""
 MISSING = (
     "lists have to be served with their order varied by chance within blocks of ranks, rank 1 among them, "
-    "and each item's propensity to be logged (over 0 and under 1 where chance decided)"
+    "and each item's propensity to be logged (over 0 and under 1 where chance decided): docs/exploration.md"
 )
 
 

@@ -129,7 +129,9 @@ class RecommendResponse(_message.Message):
     """True when the model ordered the list; false for the rule-based or popular order."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_recommendation_pb2.RankedItem]:
-        """Best first; may be fewer than asked when no more are left."""
+        """Best first, but for what exploration changed; may be fewer than asked when no more
+        are left.
+        """
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -37,7 +37,9 @@ class RankingServiceStub:
     """Recommends items to a subject: candidates, features, scores, list. The list is
     stored as a session before the reply (or spooled on disk while the store is down,
     and `degraded` says so), so that reactions can be tied to it by `session_id`.
-    Not idempotent: each call makes a session.
+    Not idempotent: each call makes a session. Where the use case is explored, chance
+    changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+    call's metadata: a retry under the same id gets the same order.
     """
     Rank: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]
     """Reranks a list the client brings and stores it as a session, like Recommend."""
@@ -60,7 +62,9 @@ class RankingServiceAsyncStub(RankingServiceStub):
     """Recommends items to a subject: candidates, features, scores, list. The list is
     stored as a session before the reply (or spooled on disk while the store is down,
     and `degraded` says so), so that reactions can be tied to it by `session_id`.
-    Not idempotent: each call makes a session.
+    Not idempotent: each call makes a session. Where the use case is explored, chance
+    changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+    call's metadata: a retry under the same id gets the same order.
     """
     Rank: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]  # type: ignore[assignment]
     """Reranks a list the client brings and stores it as a session, like Recommend."""
@@ -86,7 +90,9 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Recommends items to a subject: candidates, features, scores, list. The list is
         stored as a session before the reply (or spooled on disk while the store is down,
         and `degraded` says so), so that reactions can be tied to it by `session_id`.
-        Not idempotent: each call makes a session.
+        Not idempotent: each call makes a session. Where the use case is explored, chance
+        changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+        call's metadata: a retry under the same id gets the same order.
         """
 
     @_abc_1.abstractmethod
