@@ -31,7 +31,7 @@ class Signatures:
     Parameters
     ----------
     codes
-        Of the values of row 0, then of row 1, ..., int32 (p,).
+        Of the values of row 0, then of row 1, ..., int32 (p,); in a row, feature by feature.
     counts
         How many of them each row has, (n,).
     features
@@ -54,8 +54,10 @@ class Signatures:
         self.changes = 0
         self.of = np.full(max(rows, 1), -1, dtype=np.int32)
         row = np.repeat(np.arange(rows), counts)  # (p,)
-        together = row * (int(features.max(initial=0)) + 1) + features[codes]
-        beside = np.bincount(together)[together] if len(together) else together  # (p,): n of "one of n"
+        feature = features[codes]  # values of one feature stand together
+        begins = (np.diff(row, prepend=-1) != 0) | (np.diff(feature, prepend=-1) != 0)
+        run = np.cumsum(begins) - 1
+        beside = np.bincount(run)[run] if len(run) else run  # (p,): n of "one of n"
         held_by = np.bincount(codes, minlength=len(features))
         for share in COMMON_SHARES:
             self._common = held_by > max(rows // share, 1)
