@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-
 
-.PHONY: help demo up test check protos bench bench-quality bench-ingest clean
+.PHONY: help demo up test check protos bench bench-quality bench-ingest bench-speed clean
 help:                 ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -46,6 +46,10 @@ bench-quality: $(STAMP)local   ## retrieval quality on a data set: DATA=folder
 
 bench-ingest: $(STAMP)local   ## how fast the record takes what happens, empty and with ROWS (5000000) stored
 	$(BIN)/python -m benchmarks.ingest --out ingest.json --rows $(or $(ROWS),5000000)
+
+bench-speed: $(STAMP)local   ## retrieval over a million items and training, each beside the bare library
+	$(BIN)/python -m benchmarks.retrieval --out retrieval.json
+	$(BIN)/python -m benchmarks.training --out training.json
 
 bench: $(STAMP)local  ## whether the simulated market can be learned; with DATA=folder, retrieval quality too
 	$(BIN)/python -m benchmarks.market --out market.json

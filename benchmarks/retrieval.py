@@ -1,6 +1,6 @@
 """How retrieval holds up with a million items.
 
-``python -m benchmarks.retrieval --out FILE.json [--items 1000000] [--data FOLDER]``
+``python -m benchmarks.retrieval --out FILE.json [--items 1000000] [--quick] [--data FOLDER]``
 
 In process: the release's index of 128-wide vectors, searched for 20 items without 50 that were seen (half
 of them among the nearest), over faiss's own HNSW search for 20 with the same graph and the same beam; and
@@ -10,8 +10,8 @@ size.
 As a service: candidate_svc as a process of its own beside a store of made-up films, with a release
 (two_tower and als over all items, networks of the real size, untrained) in an MLflow registry. The first
 start lists the whole catalogue; `start_s` is of the next one, which has what the first one kept on disk.
-GetCandidates for 20 over an empty unary call (health) of the same server; one call at a time, in rounds that
-alternate. Subjects are 30 cold (0 to 4 events), 30 warm (5 to 19) and 30 hot ones (20 to 100), each asked once
+GetCandidates for 20 over an empty unary call (health) of the same server; one call at a time, in turn.
+Subjects are 30 cold (0 to 4 events), 30 warm (5 to 19) and 30 hot ones (20 to 100), each asked once
 a round in an order by chance, and get what a release's routing gives: `methods` says which answered.
 `rpc_vs_noop_p50` is over all of them. Beside it are the tiers alone, each method asked by name, and the same
 mix with `ensemble` first for warm and hot subjects. Memory is the process's share (PSS) after that.
@@ -178,6 +178,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the figures go.")],
     items: Annotated[int, typer.Option(min=1000)] = FULL,
     data: Annotated[Path | None, typer.Option(help="Folder that stays; a new one, which goes.")] = None,
+    *,
     quick: Annotated[bool, typer.Option(help="100 000 items, unless told otherwise.")] = False,
 ) -> None:
     """Measure, print, write."""

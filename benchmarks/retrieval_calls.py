@@ -34,11 +34,11 @@ class Calls:
         self._check = health_pb2_grpc.HealthStub(channel).Check
         self._empty = health_pb2.HealthCheckRequest()
 
-    def get(self, who: EntityId, methods: Sequence[int] = ()) -> tuple[float, Any]:
+    def get(self, who: EntityId, methods: Sequence[session_pb2.Method.ValueType] = ()) -> tuple[float, Any]:
         """Return the seconds of a call, and the reply."""
         request = calls.GetCandidatesRequest(
             use_case=USE_CASE, subject_id=who, count=self._count, methods=methods
-        )  # type: ignore[arg-type]
+        )
         begin = time.perf_counter()
         reply = self._get(request, timeout=10.0)
         return time.perf_counter() - begin, reply
@@ -53,7 +53,7 @@ class Calls:
 def call_rounds(
     address: str, count: int, rounds: int, figures: dict[str, Any], progress: Progress
 ) -> list[float]:
-    """Return each round's median of GetCandidates for `count` items over an empty call; adds to the figures."""
+    """Return each round's median of GetCandidates for `count` items over an empty call; add figures."""
     everyone = [(tier, subject(tier, number)) for tier in Tier for number in range(VIEWERS)]
     rng = np.random.default_rng(12)
     taken: dict[str, list[float]] = {tier.value: [] for tier in Tier}
@@ -97,7 +97,7 @@ def _ms(seconds: Sequence[float], quantile: float = 0.5) -> float:
     return round(1e3 * float(np.quantile(seconds, quantile)), 3)
 
 
-def _by_tier(asked: Calls, methods: Sequence[int]) -> dict[str, float | str]:
+def _by_tier(asked: Calls, methods: Sequence[session_pb2.Method.ValueType]) -> dict[str, float | str]:
     """Return the milliseconds of a method by tier, or the code it fails with."""
     found: dict[str, float | str] = {}
     for tier in Tier:

@@ -1,6 +1,9 @@
-"""How fast are the recipes, beside the bare library? ``python -m benchmarks.training --out FILE.json``.
+"""How fast the recipes are, beside the bare library.
 
-Each target is a function in a module of its own that returns its figures and a `Target`.
+``python -m benchmarks.training --out FILE.json [--only NAME] [--quick]``
+
+Each target is a function in a module of its own that returns its figures and a `Target`. A full run takes
+some minutes; `--quick` takes less data and fewer repeats.
 """
 
 from __future__ import annotations
@@ -13,10 +16,17 @@ import typer
 from rich.console import Console
 
 from benchmarks.report import Target, about, targets_table, write_report
+from benchmarks.training_als import als_vs_bare
 from benchmarks.two_tower_speed import two_tower_vs_bare
 
-TARGETS: dict[str, Callable[[], tuple[dict[str, Any], Target]]] = {
+TARGETS: dict[str, Callable[..., tuple[dict[str, Any], Target]]] = {
     "two_tower_vs_bare": two_tower_vs_bare,
+    "als_vs_bare": als_vs_bare,
+}
+
+QUICK: dict[str, dict[str, int]] = {
+    "two_tower_vs_bare": {"repeats": 3},
+    "als_vs_bare": {"subjects": 8000, "items": 4000, "pairs": 200_000, "turns": 3},
 }
 
 console = Console()
@@ -25,6 +35,8 @@ console = Console()
 def main(
     out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
     only: Annotated[list[str] | None, typer.Option(help="Only these targets.")] = None,
+    *,
+    quick: Annotated[bool, typer.Option(help="Less data, fewer repeats.")] = False,
 ) -> None:
     """Measure every target and print the table."""
     unknown = set(only or ()) - set(TARGETS)
@@ -36,7 +48,8 @@ def main(
     for name, measure in TARGETS.items():
         if only and name not in only:
             continue
-        figures[name], target = measure()
+        console.print(f"{name} …")
+        figures[name], target = measure(say=console.print, **(QUICK[name] if quick else {}))
         targets.append(target)
     console.print(targets_table("training", targets))
     write_report(out, told, figures, targets)

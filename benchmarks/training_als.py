@@ -1,4 +1,4 @@
-"""How much time does the ALS recipe take over `implicit` alone? ``python -m benchmarks.training_als``.
+"""`als_vs_bare`: how much time the ALS recipe takes over `implicit` alone.
 
 Both train the same factors from the same matrix; the recipe also measures its loss after each iteration,
 keeps checkpoints on disk, shows its progress, and makes the model that is released. They take turns, which
@@ -14,15 +14,14 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 from rich.console import Console
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Target
 from training_jobs.config import AlsConfig, AlsTrial
 from training_jobs.datasets import AlsMatrix, DatasetManifest
 from training_jobs.recipes.als import train_als
@@ -128,24 +127,21 @@ def _timed(train: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path("training_als.json"),
+def als_vs_bare(
+    *,
     subjects: int = 40_000,
     items: int = 20_000,
     pairs: int = 1_000_000,
     turns: int = 5,
     threads: int = 2,
-) -> None:
-    """Measure `als_vs_bare`."""
-    told = about()
+    say: Callable[[str], object] = print,
+) -> tuple[dict[str, Any], Target]:
+    """Measure; returns the figures and the target, the median over the turns."""
     trial = AlsTrial(regularization=10.0, alpha=10.0)
     config = AlsConfig(factors=128, iterations=10, trials=(trial,), threads=threads)
     matrix = als_matrix_of(subjects, items, pairs)
+    say(f"als: {subjects:,} subjects, {items:,} items, {matrix.weights.nnz:,} pairs, {threads} threads")
     times = measure_als(matrix, config, turns=turns)
     shape = {"subjects": subjects, "items": items, "pairs": int(matrix.weights.nnz), "threads": threads}
-    write_report(out, told, {**shape, **times.figures}, [times.target])
-    console.print(targets_table("ALS training", [times.target]))
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    say(f"als: {median(times.recipe):.1f} s, bare {median(times.bare):.1f} s")
+    return {**shape, **times.figures}, times.target

@@ -17,12 +17,8 @@ from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId
 from matchloop.errors import NotFound
 from matchloop.observe.logs import get_logger
-from matchloop.rerank.features import (
-    FeatureColumns,
-    ItemFacts,
-    ValueProfile,
-    item_features,
-)
+from matchloop.rerank.features import FeatureColumns, ItemFacts, item_features, numbers_of
+from matchloop.rerank.values import ValueProfile, discrete_features
 from matchloop.retrieval.routing import method_order, route
 from matchloop.retrieval.scored import Hit
 from matchloop.usecase import Method
@@ -40,7 +36,7 @@ if TYPE_CHECKING:
     from candidate_svc.rows import ItemRows
     from matchloop.observe.metrics import Metrics
     from matchloop.release.slot import Loaded
-    from matchloop.rerank.features import ValueShares
+    from matchloop.rerank.values import ValueShares
     from matchloop.retrieval.routing import Skip
     from matchloop.usecase import Tier, UseCase
 
@@ -115,7 +111,10 @@ class Retriever:
         self._remaining = remaining
         self._erased = erased
         self._trending = Trending(rows, counts)
-        self.feature_names = tuple(name for name in FeatureColumns.of(use_case).item_names if name != RECENCY)
+        declared = FeatureColumns.of(use_case).item_features
+        self._declared = tuple(feature for feature in declared if feature.name != RECENCY)
+        self.feature_names = tuple(feature.name for feature in self._declared)
+        self._numbers = numbers_of(use_case)
 
     def find(self, asked: Asked, state: SubjectState | None, *, degraded: tuple[str, ...] = ()) -> Found:
         """Find candidates.
@@ -269,8 +268,10 @@ class Retriever:
             popularity_maximum=self._counts.maximum,
             values=[self._rows.shares(row) for row in rows.tolist()],
             profile=self._value_profile(query),
+            numbers={name: self._rows.numbers_or_mean(name, rows, query.count) for name in self._numbers},
+            subject={} if query.subject is None else discrete_features(query.subject),
         )
-        return item_features(self.feature_names, facts)
+        return item_features(self._declared, facts)
 
     def _blamed(self, row: int, reason: str) -> ValueShares:
         """Return the values of a row that a reaction is about: a dislike with a reason, what that names."""

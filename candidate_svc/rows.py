@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from candidate_svc.columns import Column, Postings
 from candidate_svc.packed import FeaturePacker, join, join_texts, split, split_ids, split_texts
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
-from matchloop.rerank.features import discrete_features, value_shares
+from matchloop.rerank.values import discrete_features, value_shares
+from matchloop.retrieval.scored import row_by_id
 from matchloop.usecase import FeatureType
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from matchloop.rerank.features import ValueShares
+    from matchloop.rerank.values import ValueShares
 
 NOBODY = EntityId("")
 """Id of a row whose item was erased; no item has it."""
@@ -76,6 +77,7 @@ class ItemRows:
             for name, type_ in schema.items()
             if type_ is FeatureType.NUMERIC
         }
+        self._means: dict[str, tuple[int, float]] = {}
         self._postings = {
             name: Postings()
             for name, type_ in schema.items()
@@ -162,6 +164,20 @@ class ItemRows:
     def numbers(self, feature: str, count: int) -> NDArray[np.float64]:
         """Return a numeric feature, (count,); NaN where missing."""
         return self._numbers[feature].upto(count)
+
+    def numbers_or_mean(self, feature: str, rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+        """Return a numeric feature of these rows, (len(rows),), all finite: where missing, the mean of all.
+
+        The mean is of the first `count` rows as they were when the last of them came; 0 when none has it.
+        """
+        column = self._numbers[feature].upto(count)
+        known, mean = self._means.get(feature, (-1, 0.0))
+        if known != count:
+            there = column[np.isfinite(column)]
+            mean = float(there.mean()) if len(there) else 0.0
+            self._means[feature] = (count, mean)
+        found = column[rows]
+        return np.where(np.isfinite(found), found, mean)
 
     def holding(self, feature: str, value: str, count: int) -> NDArray[np.int32]:
         """Return the rows that hold a value of a categorical or multi feature."""
@@ -287,7 +303,8 @@ class ItemRows:
         for name, column in self._columns().items():
             column.fill(columns[name])
         self._packer, self._packed, self._ids = packer, packed, ids
-        self._row_of = {id_: row for row, id_ in enumerate(ids) if id_ != NOBODY}
+        self._row_of = cast("dict[str, int]", row_by_id(ids))
+        self._row_of.pop(NOBODY, None)
         self._count = len(ids)
 
     def _columns(self) -> dict[str, Column]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +31,8 @@ class Session:
         In (0, 1], 0 where none was logged.
     feature_values
         Items x `feature_names`, row by row; empty when no item has features.
+    retrieval_scores
+        The retrieval methods' own, finite; None where none was logged, empty when none was for any item.
     """
 
     session_id: str
@@ -48,6 +50,7 @@ class Session:
     methods: tuple[Method | None, ...]
     propensities: tuple[float, ...]
     feature_values: tuple[float, ...]
+    retrieval_scores: tuple[float | None, ...] = ()
 
     def place_of(self, item_id: str) -> int:
         """Return the item's rank, from 1; 0 when it was not on the list."""
@@ -70,7 +73,15 @@ class Session:
                 for place in places
                 for value in self.feature_values[place * width : (place + 1) * width]
             ),
+            retrieval_scores=logged([self.retrieval_scores[place] for place in places])
+            if self.retrieval_scores
+            else (),
         )
+
+
+def logged(retrieval_scores: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Return a list's retrieval scores as a session holds them: empty when there is none at all."""
+    return tuple(retrieval_scores) if any(score is not None for score in retrieval_scores) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
+from ranking_svc.archive import Archive
 from ranking_svc.experiments import Experiments
 from ranking_svc.exploration import policies
 from ranking_svc.ordering import Ordering
@@ -111,7 +112,8 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
         served=Served(metrics),
         exploration=exploration,
     )
-    servicer = RankingServicer(pipeline, Tracer(feedback, releases), results, use_cases, clock)
+    tracer = Tracer(feedback, releases, Archive(registry) if registry is not None else None, metrics)
+    servicer = RankingServicer(pipeline, tracer, results, use_cases, clock)
     server = Server(settings, [service(servicer)], metrics=metrics)
     session_log.start()
     server.on_flush("session_log", session_log.close)

@@ -227,6 +227,7 @@ def trace_response(trace: Trace) -> ranking_service_pb2.TraceResponse:
         data_manifest_sha256=trace.data_manifest_sha256,
         snapshot_watermark=trace.snapshot_watermark,
         release_create_time=timestamp(trace.release_create_time),
+        degraded=trace.degraded,
     )
 
 

@@ -33,6 +33,8 @@ class Part(StrEnum):
     """The release's ranker failed; the rule ordered the list."""
     SESSION_STORE = "session_store"
     """The session waits on disk; if `session_id` is empty, it was lost."""
+    REGISTRY = "registry"
+    """Where releases are registered: a trace says nothing of its release's data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,8 @@ class ListItem:
         The ranking features as they were when it was placed, or none.
     propensity
         Probability of having been placed here; 0: not logged.
+    retrieval_score
+        The method's own, before calibration; of a client's list, its score moved to [0, 1]. None: not logged.
     """
 
     item_id: str
@@ -226,6 +230,7 @@ class ListItem:
     features: tuple[float, ...] = ()
     explanation: Explanation | None = None
     propensity: float = 0.0
+    retrieval_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +293,9 @@ class Trace:
     client_list
         The client showed a list of its own.
     data_manifest_sha256, snapshot_watermark, release_create_time
-        Of the release's data; empty, 0 and None when the release is no longer loaded here.
+        Of the release's data; empty, 0 and None where no such release is known.
+    degraded
+        Parts that could not be asked.
     """
 
     session: Session
@@ -297,3 +304,4 @@ class Trace:
     data_manifest_sha256: str = ""
     snapshot_watermark: int = 0
     release_create_time: datetime | None = None
+    degraded: tuple[str, ...] = ()

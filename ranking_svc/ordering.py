@@ -219,6 +219,7 @@ def _items(
                 candidate.method,
                 features=tuple(row) if known else (),
                 explanation=explanation,
+                retrieval_score=candidate.score,
             )
         )
     return tuple(items)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from ranking_svc.domain import Explanation, ListItem, Trace
+from matchloop.errors import MatchloopError, NotFound
+from matchloop.observe.logs import get_logger
+from ranking_svc.domain import Explanation, ListItem, Part, Trace
 
 if TYPE_CHECKING:
+    from matchloop.observe.metrics import Metrics
+    from matchloop.release.manifest import Manifest
+    from ranking_svc.archive import Archive
     from ranking_svc.domain import Session
     from ranking_svc.releases import Releases
+
+_log = get_logger()
 
 
 class SessionSource(Protocol):
@@ -21,13 +28,21 @@ class SessionSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tracer:
-    """Traces lists; the data of a release is known while the release is loaded here."""
+    """Traces lists.
+
+    Parameters
+    ----------
+    archive
+        Knows the releases that are not loaded here; None: there is no registry.
+    """
 
     sessions: SessionSource
     releases: Releases
+    archive: Archive | None
+    metrics: Metrics
 
     def trace(self, session_id: str) -> Trace:
-        """Return where a list came from.
+        """Return where a list came from; what only the registry knows is left out while it is away.
 
         Raises
         ------
@@ -38,7 +53,14 @@ class Tracer:
         trace = Trace(
             session, tuple(_explained(session, item) for item in session.items), client_list=client_list
         )
-        manifest = self.releases.manifest(session.use_case, session.release) if session.release else None
+        if not session.release:
+            return trace
+        try:
+            manifest = self._manifest(session.use_case, session.release)
+        except MatchloopError as error:
+            _log.warning("release_unknown", release=session.release, reason=error.reason.value)
+            self.metrics.degraded.labels(session.use_case, Part.REGISTRY.value).inc()
+            return replace(trace, degraded=(Part.REGISTRY.value,))
         if manifest is None:
             return trace
         watermark = manifest.snapshot.watermark
@@ -49,11 +71,21 @@ class Tracer:
             release_create_time=manifest.created,
         )
 
+    def _manifest(self, use_case: str, release: str) -> Manifest | None:
+        """Return a release's manifest, from here or from the registry; None where neither knows it."""
+        loaded = self.releases.manifest(use_case, release)
+        if loaded is not None or self.archive is None:
+            return loaded
+        try:
+            return self.archive.manifest(use_case, release)
+        except NotFound:
+            return None
+
 
 def _explained(session: Session, item: ListItem) -> ListItem:
-    """Return the item with its logged features as explanation; retrieval's raw score is not logged."""
-    if not item.features:
+    """Return the item with its logged features and scores as explanation; none when nothing was logged."""
+    if not item.features and item.retrieval_score is None:
         return item
-    features = tuple(zip(session.feature_names, item.features, strict=True))
-    explanation = Explanation(features, (), 0.0, dict(features).get("original_score", 0.0))
-    return replace(item, explanation=explanation)
+    features = tuple(zip(session.feature_names, item.features, strict=True)) if item.features else ()
+    original = dict(features).get("original_score", 0.0)
+    return replace(item, explanation=Explanation(features, (), item.retrieval_score or 0.0, original))

@@ -79,6 +79,7 @@ def session_to_proto(session: Session) -> session_pb2.Session:
                 method=method_to_proto(item.method),
                 features=item.features,
                 propensity=item.propensity,
+                retrieval_score=item.retrieval_score,
             )
             for item in session.items
         ],
@@ -104,6 +105,7 @@ def read_session(message: session_pb2.Session) -> Session:
                 METHODS.get(item.method),
                 features=tuple(item.features),
                 propensity=item.propensity,
+                retrieval_score=item.retrieval_score if item.HasField("retrieval_score") else None,
             )
             for item in message.items
         ),

@@ -114,6 +114,7 @@ BY_METHOD: dict[str, dict[str, Bound]] = {
         ),
         "sessions.items.item_id": identifier(),
         "sessions.items.score": number(),
+        "sessions.items.retrieval_score": number(absent=True),
         "sessions.items.method": enum(0, 1, 2, 3, 4, 5),
         "sessions.items.features": Bound(
             ([LARGEST_FLOAT], [-LARGEST_FLOAT], [SMALLEST_FLOAT], [-0.0]),

@@ -22,6 +22,8 @@ from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.commands.experiment import app as experiment
 from training_jobs.commands.monitor import monitor
 from training_jobs.commands.off_policy import off_policy
+from training_jobs.commands.releases import app as releases
+from training_jobs.commands.releases import rollback
 from training_jobs.config import load_config
 from training_jobs.dataset_tables import dataset_tables
 from training_jobs.evaluate.report import evaluation_tables
@@ -209,6 +211,8 @@ def search(
 app.command("off-policy")(off_policy)
 app.command()(monitor)
 app.add_typer(experiment, name="experiment")
+app.command("rollback")(rollback)
+app.add_typer(releases, name="releases")
 
 
 def _say_due(when: str, feedback: str | None, use_case: str) -> None:

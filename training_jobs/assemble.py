@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
-from matchloop.rerank.scorer import Ranker
+from matchloop.rerank.scorer import Ranker, RuleScorer
 from matchloop.retrieval.choices import ENSEMBLE
 from matchloop.retrieval.two_tower import TwoTowerModel
+from training_jobs.provenance import write_provenance
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from matchloop.rerank.scorer import Scorer
     from matchloop.retrieval.als import AlsModel
     from matchloop.retrieval.choices import Choices
     from matchloop.retrieval.popular import PopularModel
+    from training_jobs.drift import Baseline
     from training_jobs.material import Material
+    from training_jobs.provenance import Provenance
     from training_jobs.recipes.ranker import RankerResult
     from training_jobs.recipes.two_tower import TwoTowerResult
 
@@ -64,10 +68,18 @@ def assemble(
     metrics: Mapping[str, float],
     created: datetime,
     seed: int,
+    provenance: Provenance | None = None,
+    baseline: Callable[[Scorer], Baseline | None] | None = None,
 ) -> Manifest:
     """Write the release to `folder` in one step: it is there whole, or not at all.
 
-    ``routing.json`` says, by tier, which methods did best on the validation part, and how they are fused.
+    ``routing.json`` says, by tier, which methods did best on the validation part, and how they are fused;
+    ``provenance.json`` where the release comes from.
+
+    Parameters
+    ----------
+    baseline
+        Tells, given what the release scores with, what the lists it serves are held against for drift.
     """
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -93,12 +105,19 @@ def assemble(
         metrics = metrics if recall is None else {**metrics, GRAPH_RECALL: recall}
     if parts.popular is not None:
         parts.popular.save(unfinished / "popular")
+    scorer: Scorer = RuleScorer(use_case)
     if parts.ranker is not None:
         parts.ranker.write(unfinished / "ranker", use_case)
-        golden["ranker"] = Ranker.load(unfinished / "ranker", use_case).golden_case(rng)
+        scorer = ranker = Ranker.load(unfinished / "ranker", use_case)
+        golden["ranker"] = ranker.golden_case(rng)
+    reference = baseline(scorer) if baseline is not None else None
+    if reference is not None:
+        reference.write(unfinished)
     if parts.choices is not None:
         parts.choices.write(unfinished)
         golden[ENSEMBLE] = parts.choices.golden_case()
+    if provenance is not None:
+        write_provenance(unfinished, provenance)
     write_golden(unfinished, golden)
     snapshot = material.snapshot
     manifest_json = (snapshot.folder / "manifest.json").read_bytes()

@@ -12,7 +12,6 @@ import numpy as np
 from matchloop.errors import MatchloopError, ReleaseRefused
 from matchloop.features import EntityEncoder, load_embedder
 from matchloop.release import Manifest
-from matchloop.rerank.calibration import logit
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
 from matchloop.retrieval.choices import Choices
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from matchloop.usecase import UseCase
     from training_jobs.config import TrainingConfig
-    from training_jobs.datasets import RankerDataset
     from training_jobs.evaluate import Truth
     from training_jobs.material import Material
 
@@ -110,21 +108,6 @@ def champion_ranker(folder: Path, use_case: UseCase) -> Ranker | None:
         return Ranker.load(folder / "ranker", use_case)
     except ReleaseRefused:
         return None
-
-
-def ranker_duel(
-    candidate: Ranker, champion: Ranker | None, latest: RankerDataset
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both rankers' NDCG@10 on each of the latest lists; without a champion, the teacher's.
-
-    Each adds to the teacher's logit as it was logged.
-    """
-    from training_jobs.recipes.ranker import each_list_ndcg
-
-    teacher = logit(latest.original_score)
-    rival = teacher if champion is None else teacher + champion.adjustment(latest.features)
-    mine = teacher + candidate.adjustment(latest.features)
-    return each_list_ndcg(latest, mine), each_list_ndcg(latest, rival)
 
 
 def load_two_tower(folder: Path, use_case: UseCase) -> TwoTowerModel:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.release import Manifest
-from training_jobs.champion import champion_ranker, champion_top, load_champion, ranker_duel
-from training_jobs.datasets.ranker import split_by_time, take
+from training_jobs.champion import champion_top, load_champion
 from training_jobs.evaluate import random_top
 from training_jobs.gates import (
     Gate,
@@ -18,7 +17,6 @@ from training_jobs.gates import (
     lift_evidence,
     paired_evidence,
     random_gate,
-    ranker_gate,
 )
 from training_jobs.lists import shown_truth
 
@@ -28,10 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from matchloop.rerank.scorer import Ranker
-    from matchloop.usecase import UseCase
     from training_jobs.config import TrainingConfig
-    from training_jobs.datasets import RankerDataset
     from training_jobs.material import Material
 
 
@@ -102,21 +97,3 @@ def retrieval_gates(
         evidence = [*evidence, *([lift] if lift else [])]
     gates.append(champion_gate(evidence, config.gates))
     return gates
-
-
-def latest_ranker_gate(
-    ranker: Ranker,
-    champion: Path | None,
-    examples: RankerDataset,
-    use_case: UseCase,
-    config: TrainingConfig,
-    rng: np.random.Generator,
-) -> Gate:
-    """Compare rankers on the latest lists, with a champion's on those served after it was made."""
-    _, latest = split_by_time(examples, config.dataset.validation_share)
-    rival = champion_ranker(champion, use_case) if champion is not None else None
-    if champion is not None and rival is not None:
-        made = np.datetime64(Manifest.read(champion).created.replace(tzinfo=None), "us")
-        latest = take(latest, latest.serve_time > made)
-    mine, theirs = ranker_duel(ranker, rival, latest)
-    return ranker_gate(mine, theirs, champion=rival is not None, config=config.gates, rng=rng)

@@ -198,14 +198,14 @@ def folder_gates(folder: Path, use_case: UseCase, config: GateConfig) -> list[Ga
     try:
         manifest = verify(folder, use_case)
         gates.append(Gate("checksums_and_schema", 0.0, 0.0, Verdict.PASSED, "faults"))
-        check_golden(folder, _answerers(folder, use_case, manifest.parts))
+        check_golden(folder, answerers(folder, use_case, manifest.parts))
         gates.append(Gate("golden_requests", 0.0, 0.0, Verdict.PASSED, "faults"))
     except ReleaseRefused as error:
         gates.append(Gate("whole", 1.0, 0.0, Verdict.REFUSED, error.message))
     return gates
 
 
-def _answerers(folder: Path, use_case: UseCase, parts: Sequence[str]) -> dict[str, Answerer]:
+def answerers(folder: Path, use_case: UseCase, parts: Sequence[str]) -> dict[str, Answerer]:
     """Load every part that has golden requests, as the services do."""
     found: dict[str, Answerer] = {}
     choices = Choices.read(folder)

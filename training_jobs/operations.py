@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matchloop.leases import Lease
 
 SERVICE = "matchloop.operations.v1.OperationsService"
-LEASE_SECONDS = 600
+LEASE_SECONDS = 300
 PAGE = 500
 
 _log = get_logger()

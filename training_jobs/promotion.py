@@ -30,6 +30,20 @@ AUTOMATIC = "rollback_automatic"
 _log: FilteringBoundLogger = structlog.get_logger("training_jobs.promotion")
 
 
+def find_release(registry: Registry, use_case: str, name: str) -> RegisteredRelease:
+    """Return a release by alias, version or id.
+
+    Raises
+    ------
+    NotFound
+        If there is none (reason RELEASE_NOT_FOUND).
+    """
+    for known in registry.list(use_case):
+        if name in (known.release, known.version, *known.aliases):
+            return known
+    raise NotFound(f"{use_case}: no alias, version or release {name}", reason=Reason.RELEASE_NOT_FOUND)
+
+
 def note_gates(
     registry: Registry, registered: RegisteredRelease, gates: Sequence[Gate], champion: str
 ) -> None:

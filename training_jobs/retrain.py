@@ -14,19 +14,22 @@ import numpy as np
 from matchloop.errors import NotFound, ReleaseRefused
 from matchloop.release import CHAMPION, Manifest
 from matchloop.release.manifest import verify
-from matchloop.rerank.scorer import Ranker, RankerSpec
+from matchloop.rerank.scorer import RankerSpec
 from matchloop.snapshot import read_snapshot
 from training_jobs.assemble import assemble
 from training_jobs.build import DataSets, build_datasets
 from training_jobs.champion import orders_of
-from training_jobs.comparison import Tops, latest_ranker_gate, retrieval_gates
+from training_jobs.comparison import Tops
+from training_jobs.drift import Baseline
+from training_jobs.drift.training import latest_lists
 from training_jobs.evaluate.report import write_report
 from training_jobs.fit import Stopwatch, fit
-from training_jobs.gates import Gate, Verdict, folder_gates, passed
+from training_jobs.gate_sequence import Judged, ask
+from training_jobs.gates import Gate, Verdict, passed
 from training_jobs.material import Material
 from training_jobs.measuring import background_of, evaluate_release
-from training_jobs.off_policy_gate import off_policy_gate
 from training_jobs.promotion import note_gates, promote_version
+from training_jobs.provenance import provenance_of
 from training_jobs.tracking import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from matchloop.release import RegisteredRelease, Registry
     from matchloop.rerank.calibration import Platt
+    from matchloop.rerank.scorer import Scorer
     from matchloop.usecase import Method, UseCase
     from training_jobs.config import TrainingConfig
     from training_jobs.evaluate.evaluation import Evaluation
@@ -186,6 +190,8 @@ class Retraining:
                 metrics=found.metrics,
                 created=self.clock(),
                 seed=self.config.seed,
+                provenance=provenance_of(self.config, self.datasets().manifests),
+                baseline=lambda scorer: self._drift_baseline(scorer, served),
             )
             checkpoints.clear()
             return manifest
@@ -293,20 +299,12 @@ class Retraining:
         )
 
     def _ask(self, manifest: Manifest, champion: RegisteredRelease | None) -> list[Gate]:
-        rng = np.random.default_rng(self.config.seed)
         rival = champion is not None and champion.release != self.release
         folder = self._fetched(champion) if champion is not None and rival else None
         with np.load(self.folder / "validation.npz") as kept:
             tops = Tops(routed=kept["routed"], listed=kept["listed"])
-        gates = retrieval_gates(tops, folder, self.material, self.config, rng, metrics=manifest.metrics)
-        if "ranker" in manifest.parts:
-            ranker = Ranker.load(self.release_folder / "ranker", self.use_case)
-            gates.append(
-                latest_ranker_gate(ranker, folder, self.datasets().ranker, self.use_case, self.config, rng)
-            )
-            tables, examples = self.material.tables, self.datasets().ranker
-            gates.append(off_policy_gate(ranker, folder, tables, examples, self.use_case, self.config, rng))
-        return [*gates, *folder_gates(self.release_folder, self.use_case, self.config.gates)]
+        examples = self.datasets().ranker if "ranker" in manifest.parts else None
+        return ask(Judged(self.release_folder, manifest, folder, self.material, tops, self.config, examples))
 
     def _rolled_back(self) -> list[Gate]:
         """Refuse a release that was rolled back: training it again would promote it again."""
@@ -336,6 +334,10 @@ class Retraining:
             return RankerSpec.read(folder / "ranker").calibration
         except ReleaseRefused:  # its ranker is not compared with either: see `champion_ranker`
             return {}
+
+    def _drift_baseline(self, scorer: Scorer, served: Mapping[Method, Platt]) -> Baseline | None:
+        lists = latest_lists(self.material.tables, self.use_case, self.config.triggers)
+        return Baseline.of(lists.as_scored_by(scorer, served))
 
     def _is_assembled(self) -> bool:
         try:

@@ -14,7 +14,7 @@ from feedback_svc.convert.shared import (
     filter_from,
     known,
 )
-from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded
+from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded, logged
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.feedback.v1 import session_pb2
 from matchloop.rpc.convert import timestamp
@@ -79,6 +79,9 @@ def _session(message: session_pb2.Session, violations: Violations, schema: Schem
         methods=tuple(METHODS.get(item.method) for item in items),
         propensities=tuple(item.propensity for item in items),
         feature_values=tuple(value for item in items for value in item.features),
+        retrieval_scores=logged(
+            [item.retrieval_score if item.HasField("retrieval_score") else None for item in items]
+        ),
     )
 
 
@@ -87,6 +90,8 @@ def _check_item(item: session_pb2.SessionItem, violations: Violations, features:
     violations.number("score", item.score)
     known(violations, "method", item.method, METHODS)
     violations.number("propensity", item.propensity, least=0.0, most=1.0)
+    if item.HasField("retrieval_score"):
+        violations.number("retrieval_score", item.retrieval_score)
     if len(item.features) != features:
         violations.add("features", f"has {len(item.features)} values, but feature_names has {features}")
     violations.numbers("features", item.features)
@@ -136,7 +141,8 @@ def sessions_page_reply(
 def session_to_proto(session: Session) -> session_pb2.Session:
     """Convert a list."""
     width = len(session.feature_names)
-    columns = zip(session.item_ids, session.scores, session.methods, session.propensities, strict=True)
+    raw = session.retrieval_scores or (None,) * len(session.item_ids)
+    columns = zip(session.item_ids, session.scores, session.methods, session.propensities, raw, strict=True)
     return session_pb2.Session(
         session_id=session.session_id,
         use_case=session.use_case,
@@ -155,7 +161,8 @@ def session_to_proto(session: Session) -> session_pb2.Session:
                 method=METHOD_NUMBERS[method],
                 features=session.feature_values[place * width : (place + 1) * width],
                 propensity=propensity,
+                retrieval_score=retrieval_score,
             )
-            for place, (item_id, score, method, propensity) in enumerate(columns)
+            for place, (item_id, score, method, propensity, retrieval_score) in enumerate(columns)
         ],
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from matchloop.snapshot import PARTED, FileEntry, SnapshotManifest, TableName, read_snapshot
 from matchloop.snapshot.manifest import changed, write_whole
+from matchloop.snapshot.schemas import SCHEMA_VERSION
 
 PROGRESS_FILE = "progress.json"
 
@@ -20,7 +21,7 @@ class Progress(BaseModel):
 
     Parameters
     ----------
-    store
+    schema_version, store
         As in the manifest.
     watermark
         The highest at which any of it was read.
@@ -30,6 +31,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    schema_version: int
     store: str
     watermark: int
     covered: dict[TableName, int]
@@ -59,7 +61,15 @@ class Found:
 
 def nothing(store: str) -> Found:
     """Start from nothing."""
-    return Found(Progress(store=store, watermark=0, covered=dict.fromkeys(PARTED, 0), files={}))
+    return Found(
+        Progress(
+            schema_version=SCHEMA_VERSION,
+            store=store,
+            watermark=0,
+            covered=dict.fromkeys(PARTED, 0),
+            files={},
+        )
+    )
 
 
 def found(out: Path, base: Path | None, store: str, watermark: int) -> Found:
@@ -108,22 +118,26 @@ def link(source: Path, target: Path) -> None:
 
 
 def _unfinished(folder: Path) -> Progress | None:
+    """Return what an export that did not finish noted; None for none, and for one of another version."""
     try:
-        return Progress.model_validate_json((folder / PROGRESS_FILE).read_bytes())
+        noted = Progress.model_validate_json((folder / PROGRESS_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+    return noted if noted.schema_version == SCHEMA_VERSION else None
 
 
 def _manifest(folder: Path) -> SnapshotManifest | None:
     """Return the manifest in a folder; None for none, and for one of another version."""
     try:
-        return SnapshotManifest.read(folder)
+        manifest = SnapshotManifest.read(folder)
     except (FileNotFoundError, ValidationError):
         return None
+    return manifest if manifest.schema_version == SCHEMA_VERSION else None
 
 
 def _begun(manifest: SnapshotManifest) -> Progress:
     return Progress(
+        schema_version=manifest.schema_version,
         store=manifest.store,
         watermark=manifest.watermark,
         covered=dict.fromkeys(PARTED, manifest.watermark),

@@ -73,7 +73,8 @@ FROM interactions WHERE sequence BETWEEN {first} AND {last} ORDER BY sequence
     TableName.SESSIONS: """
 SELECT sequence, session_id, use_case, subject_id, nullif(release, '') AS release, nullif(arm, '') AS arm,
     nullif(tier, '') AS tier, reranked, source, serve_time, item_ids, scores,
-    array_replace(methods, '', NULL) AS methods, propensities, feature_names, feature_values
+    array_replace(methods, '', NULL) AS methods, propensities, feature_names, feature_values,
+    retrieval_scores
 FROM sessions WHERE sequence BETWEEN {first} AND {last} ORDER BY sequence, session_id
 """,
 }

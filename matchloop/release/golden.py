@@ -53,6 +53,20 @@ def write_golden(folder: Path, cases: Mapping[str, GoldenCase]) -> Path:
     return path
 
 
+def read_golden(folder: Path) -> Mapping[str, GoldenCase]:
+    """Return a release's golden requests, by part.
+
+    Raises
+    ------
+    ReleaseRefused
+        If they cannot be read.
+    """
+    try:
+        return _Golden.model_validate_json((folder / GOLDEN_FILE).read_bytes()).parts
+    except (OSError, ValidationError) as error:
+        raise ReleaseRefused(f"{GOLDEN_FILE}: {error}") from error
+
+
 def check_golden(folder: Path, answerers: Mapping[str, Answerer]) -> None:
     """Ask the golden requests of the parts named in `answerers` and compare the answers.
 
@@ -61,13 +75,10 @@ def check_golden(folder: Path, answerers: Mapping[str, Answerer]) -> None:
     ReleaseRefused
         Naming every part and output that is missing, fails or differs.
     """
-    try:
-        golden = _Golden.model_validate_json((folder / GOLDEN_FILE).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ReleaseRefused(f"{GOLDEN_FILE}: {error}") from error
+    cases = read_golden(folder)
     faults: list[str] = []
     for part, answerer in answerers.items():
-        case = golden.parts.get(part)
+        case = cases.get(part)
         if case is None:
             faults.append(f"{part}: no golden request")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from matchloop.errors import NotFound, Reason, Unavailable
-from matchloop.release.registry import RegisteredRelease, check_before_register, place_verified
+from matchloop.release.manifest import MANIFEST_FILE, Manifest
+from matchloop.release.registry import (
+    RegisteredRelease,
+    check_before_register,
+    place_verified,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -151,6 +158,19 @@ class MlflowRegistry:
                 )
 
         return place_verified(registered, destination, download)
+
+    def manifest(self, registered: RegisteredRelease) -> Manifest:
+        """See `Registry`."""
+        with tempfile.TemporaryDirectory(prefix="matchloop-manifest-") as folder:
+            with self._reached():
+                import mlflow.artifacts
+
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{registered.source.rstrip('/')}/{MANIFEST_FILE}",
+                    dst_path=folder,
+                    tracking_uri=self.uri,
+                )
+            return read_manifest(registered, Path(folder))
 
     def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
         """See `Registry`."""

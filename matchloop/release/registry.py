@@ -143,6 +143,15 @@ class Registry(Protocol):
             If the files fetched are not what the manifest says; nothing stays behind.
         """
 
+    def manifest(self, registered: RegisteredRelease) -> Manifest:
+        """Return what a release's manifest says, without bringing its other files.
+
+        Raises
+        ------
+        ReleaseRefused
+            If there is no manifest, or it is of another release.
+        """
+
     def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
         """Return every release of a use case, newest version first; none for an unknown use case."""
 
@@ -191,11 +200,21 @@ def place_verified(
     return target
 
 
+def read_manifest(registered: RegisteredRelease, folder: Path) -> Manifest:
+    """Do what `Registry.manifest` promises, given a folder that holds the file."""
+    manifest = Manifest.read(folder)
+    _check_same(manifest, registered)
+    return manifest
+
+
 def _verified(folder: Path, registered: RegisteredRelease) -> Path:
-    manifest = verify(folder, None)
+    _check_same(verify(folder, None), registered)
+    return folder
+
+
+def _check_same(manifest: Manifest, registered: RegisteredRelease) -> None:
     if (manifest.release, manifest.use_case) != (registered.release, registered.use_case):
         raise ReleaseRefused(
             f"release {registered.release} of {registered.use_case}: the files are those of "
             f"release {manifest.release} of {manifest.use_case}"
         )
-    return folder

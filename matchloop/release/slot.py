@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import structlog
 
 from matchloop.errors import MatchloopError, Reason, Unavailable
+from matchloop.release.gentle import gentle
 from matchloop.release.golden import Answerer, check_golden
 from matchloop.release.manifest import Manifest, verify
 from matchloop.release.registry import CHAMPION
@@ -206,7 +207,8 @@ class ReleaseSlot(Generic[T]):
             serving = self.current()
             if serving is not None and serving.release == registered.release:
                 return Poll.UNCHANGED
-            return self._take(registered)
+            with gentle():
+                return self._take(registered)
 
     def _take(self, registered: RegisteredRelease) -> Poll:
         try:

@@ -2,38 +2,34 @@
 
 ITEM features depend on the subject and one item: whoever knows the item computes them. LIST features
 depend on the other candidates, or on what was placed before: `matchloop.rerank.placement` computes them.
+
+A use case declares features by name in ``[ranking] features``: those of `RANKING_FEATURES`; a numeric feature
+of its item kind, by that name (where an item has none, the catalogue's mean stands in); and ``match_`` with
+the item side of one of its field matches, for how well the subject's values fit the item's there. Whatever is
+declared is served, logged, trained on and scored by that name, in that order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matchloop.entities import discrete_values
 from matchloop.errors import InvalidInput, Violation
-from matchloop.usecase.model import LIST_FEATURES
+from matchloop.rerank.values import DiscreteValues, ValueProfile, ValueShares
+from matchloop.usecase.model import LIST_FEATURES, FeatureType
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from matchloop.entities import Entity
     from matchloop.usecase import UseCase
 
 RECENCY_DAYS = 30.0
 INTERACTION_WEIGHT = 3.0
-
-DiscreteValues = Mapping[str, Sequence[str]]
-"""The discrete values of one item by feature name."""
-
-
-ValueShares = Sequence[tuple[str, tuple[str, ...], float]]
-"""One item's discrete values, ready to be weighed: by feature, in the order of their names, the distinct
-values, sorted, and the share of each, 1/√count. Of `value_shares`; worth keeping with the item."""
 
 
 class Scope(StrEnum):
@@ -41,56 +37,6 @@ class Scope(StrEnum):
 
     ITEM = "item"
     LIST = "list"
-
-
-def discrete_features(item: Entity) -> dict[str, tuple[str, ...]]:
-    """Return an item's categorical and multi values by feature name; features without values are left out."""
-    found = {name: discrete_values(value) for name, value in item.features.items()}
-    return {name: values for name, values in found.items() if values}
-
-
-def value_shares(values: DiscreteValues) -> ValueShares:
-    """Return an item's values ready to be weighed; features without values are left out."""
-    distinct = ((name, tuple(sorted(set(values[name])))) for name in sorted(values))
-    return tuple((name, held, 1.0 / math.sqrt(len(held))) for name, held in distinct if held)
-
-
-@dataclass(frozen=True, slots=True)
-class ValueProfile:
-    """What values the items had that a subject reacted to.
-
-    Parameters
-    ----------
-    weights
-        Weight by item feature name and value, each feature's weights of Euclidean length 1; negative
-        for values the subject pushed away. Empty for a subject that reacted to nothing.
-    """
-
-    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, reactions: Iterable[tuple[ValueShares, float]]) -> ValueProfile:
-        """Build the profile from (the item's values, the reaction's weight) pairs, in any order.
-
-        The weight is the event's, decayed as the caller sees fit; a dislike's is negative. An item's
-        weight is shared by the values of a feature (1/√count each), so an item with many values does
-        not drown the others.
-        """
-        sums: dict[str, dict[str, float]] = {}
-        for shares, weight in reactions:
-            for name, values, share in shares:
-                bucket = sums.get(name)
-                if bucket is None:
-                    bucket = sums[name] = {}
-                each = weight * share
-                for value in values:
-                    bucket[value] = bucket.get(value, 0.0) + each
-        weights = {}
-        for name in sorted(sums):
-            length = math.sqrt(sum([weight * weight for weight in sums[name].values()]))
-            if length > 0.0:
-                weights[name] = {value: weight / length for value, weight in sums[name].items()}
-        return cls(weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +55,10 @@ class ItemFacts:
         n items' discrete values, each of `value_shares`.
     profile
         What the subject reacted to before this request.
+    numbers
+        By numeric item feature that is a ranking feature: (n,) values, finite.
+    subject
+        The subject's own discrete values.
     """
 
     age_days: NDArray[np.float64]
@@ -116,7 +66,9 @@ class ItemFacts:
     interactions: NDArray[np.float64]
     popularity_maximum: float
     values: Sequence[ValueShares]
-    profile: ValueProfile = ValueProfile()
+    profile: ValueProfile = field(default_factory=ValueProfile)
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    subject: DiscreteValues = field(default_factory=dict)
 
 
 def recency(age_days: ArrayLike) -> NDArray[np.float32]:
@@ -210,7 +162,57 @@ RANKING_FEATURES: Mapping[str, RankingFeature] = {
         *(RankingFeature(name, Scope.LIST) for name in LIST_FEATURES),
     )
 }
-"""Every ranking feature there is; a new one is added here, then named by use cases."""
+"""The ranking features that every use case can name; a new one is added here."""
+
+MATCH = "match_"
+"""What the names of features begin with that compare a field of both sides."""
+
+
+def ranking_feature(use_case: UseCase, name: str) -> RankingFeature | None:
+    """Return the feature that a use case declares by `name`; None when there is none of that name."""
+    if name in RANKING_FEATURES:
+        return RANKING_FEATURES[name]
+    if use_case.item_features.get(name) is FeatureType.NUMERIC:
+        return RankingFeature(name, Scope.ITEM, lambda facts: facts.numbers[name].astype(np.float32))
+    item = name.removeprefix(MATCH)
+    subjects = tuple(match.subject for match in use_case.match if match.item == item)
+    if item == name or not subjects:
+        return None
+    return RankingFeature(name, Scope.ITEM, lambda facts: field_match(facts, subjects, item))
+
+
+def field_match(facts: ItemFacts, subjects: Sequence[str], item: str) -> NDArray[np.float32]:
+    """Return the cosine between the subject's values and each item's, (n,) float32 in [0, 1].
+
+    Parameters
+    ----------
+    subjects
+        Subject features; their values count as one set.
+    item
+        Item feature; 0 where either side has no value.
+    """
+    wanted = {value for name in subjects for value in facts.subject.get(name, ())}
+    if not wanted:
+        return np.zeros(len(facts.values), dtype=np.float32)
+    scale = 1.0 / math.sqrt(len(wanted))
+    found = [
+        sum(
+            [
+                share * sum([value in wanted for value in values])
+                for name, values, share in shares
+                if name == item
+            ]
+        )
+        for shares in facts.values
+    ]
+    return np.asarray(found, dtype=np.float32) * np.float32(scale)
+
+
+def numbers_of(use_case: UseCase) -> tuple[str, ...]:
+    """Return the numeric item features that the use case declares as ranking features."""
+    schema, names = use_case.item_features, use_case.ranking.features
+    own = (name for name in names if name not in RANKING_FEATURES)
+    return tuple(name for name in own if schema.get(name) is FeatureType.NUMERIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,8 @@ class FeatureColumns:
         All features, in `use_case.ranking.features` order: the columns that are scored and logged.
     item_names
         The ITEM features among them, same order: the columns of `CandidateList.item_features`.
+    item_features
+        The same, as they are computed.
     item_columns
         Their positions in `names`.
     model_score, original_score, diversity
@@ -231,6 +235,7 @@ class FeatureColumns:
 
     names: tuple[str, ...]
     item_names: tuple[str, ...]
+    item_features: tuple[RankingFeature, ...]
     item_columns: tuple[int, ...]
     model_score: int
     original_score: int
@@ -246,19 +251,22 @@ class FeatureColumns:
             Naming every feature that does not exist.
         """
         names = use_case.ranking.features
-        unknown = [name for name in names if name not in RANKING_FEATURES]
-        if unknown:
-            known = ", ".join(RANKING_FEATURES)
+        found = [ranking_feature(use_case, name) for name in names]
+        features = [feature for feature in found if feature is not None]
+        if len(features) < len(names):
+            known = ", ".join(known_features(use_case))
             raise InvalidInput.of(
                 [
                     Violation(f"{use_case.id}: ranking.features", f"no feature `{name}`; there are: {known}")
-                    for name in unknown
+                    for name, feature in zip(names, found, strict=True)
+                    if feature is None
                 ]
             )
-        items = tuple(i for i, name in enumerate(names) if RANKING_FEATURES[name].scope is Scope.ITEM)
+        items = tuple(i for i, feature in enumerate(features) if feature.scope is Scope.ITEM)
         return cls(
             names=names,
             item_names=tuple(names[i] for i in items),
+            item_features=tuple(features[i] for i in items),
             item_columns=items,
             model_score=names.index("model_score"),
             original_score=names.index("original_score"),
@@ -266,19 +274,25 @@ class FeatureColumns:
         )
 
 
-def item_features(names: Sequence[str], facts: ItemFacts) -> NDArray[np.float32]:
-    """Return the ITEM features of n items, (n, len(names)) float32, a column per name.
+def known_features(use_case: UseCase) -> tuple[str, ...]:
+    """Return the name of every ranking feature that the use case can declare."""
+    numeric = (name for name, type_ in use_case.item_features.items() if type_ is FeatureType.NUMERIC)
+    matches = (f"{MATCH}{match.item}" for match in use_case.match)
+    return tuple(dict.fromkeys((*RANKING_FEATURES, *numeric, *matches)))
+
+
+def item_features(features: Sequence[RankingFeature], facts: ItemFacts) -> NDArray[np.float32]:
+    """Return ITEM features of n items, (n, len(features)) float32, a column per feature.
 
     Raises
     ------
     InvalidInput
-        If a name is no ITEM feature.
+        If one is no ITEM feature.
     """
-    computes = [
-        (name, RANKING_FEATURES[name].compute if name in RANKING_FEATURES else None) for name in names
+    wrong = [
+        Violation("features", f"`{each.name}` is no ITEM feature") for each in features if not each.compute
     ]
-    wrong = [Violation("names", f"`{name}` is no ITEM feature") for name, compute in computes if not compute]
     if wrong:
         raise InvalidInput.of(wrong)
-    columns = [compute(facts) for _, compute in computes if compute]
+    columns = [each.compute(facts) for each in features if each.compute]
     return np.stack(columns, axis=1) if columns else np.empty((len(facts.values), 0), dtype=np.float32)

@@ -16,8 +16,9 @@ from matchloop.usecase import Method
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from matchloop.rerank.features import DiscreteValues, FeatureColumns
+    from matchloop.rerank.features import FeatureColumns
     from matchloop.rerank.scorer import Scorer
+    from matchloop.rerank.values import DiscreteValues
     from matchloop.usecase import UseCase
 
 DiversityValues = Sequence[Sequence[Sequence[str]]]

@@ -10,7 +10,7 @@ from matchloop.errors import InvalidInput
 from matchloop.release.golden import GoldenCase
 from matchloop.retrieval.graph import Graph
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
-from matchloop.retrieval.scored import Scored, best_allowed, rows_of, top_k
+from matchloop.retrieval.scored import Scored, best_allowed, row_by_id, rows_of, top_k
 from matchloop.retrieval.vector_index import EXACT_BELOW
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class AlsModel:
         self.alpha = alpha
         self.half_life_days = half_life_days
         self.saturation = saturation
-        self._item_row = {id_: row for row, id_ in enumerate(self.item_ids)}
+        self._item_row = row_by_id(self.item_ids)
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
         self._item_gram = _gram(self.item_factors) if gram is None else gram
         self._gram = self._item_gram + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
@@ -332,7 +332,7 @@ class AlsModel:
         return GoldenCase(inputs=inputs, outputs=outputs)
 
     def save(self, folder: Path) -> None:
-        """Write als.json, item_ids.json, subject_ids.json, both factor arrays, item_gram.npy and the graph."""
+        """Write als.json, both lists of ids, both factor arrays, item_gram.npy; the graph if there is one."""
         settings = {
             "factors": self.width,
             "regularization": self.regularization,

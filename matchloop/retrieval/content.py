@@ -346,7 +346,7 @@ class _Picked:
         self._ids, self._rows = ids, rows
 
     def __getitem__(self, at: int) -> EntityId | None:
-        return self._ids[self._rows[at]]
+        return self._ids[int(self._rows[at])]
 
 
 def _size(weights: Collection[float]) -> float:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matchloop.entities import EntityId
 from matchloop.retrieval.content_vectors import ContentVectors
 from matchloop.retrieval.postings import Posting
 from matchloop.retrieval.profile import ItemContent
 from matchloop.retrieval.ragged import Grown, Ragged
+from matchloop.retrieval.scored import row_by_id
 from matchloop.retrieval.signatures import Signatures
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from matchloop.entities import EntityId
 
 Value = tuple[str, str]
 """Feature and value."""
@@ -82,7 +83,9 @@ class ContentRows:
         for field, values in values_by_field.items():
             share = 1.0 / math.sqrt(len(values))
             for value in values:
-                posting = self.postings.get((field, value)) or self._new_posting((field, value))
+                posting = self.postings.get((field, value))
+                if posting is None:
+                    posting = self._new_posting((field, value))
                 posting.put(row, share)
                 codes.append((posting.code, len(values)))
         self._codes.put(row, [code for code, _ in codes])
@@ -212,18 +215,23 @@ class ContentRows:
         self.vectors.restore(arrays["vectors"], arrays.get("scales"))
         self._feature = Grown(np.asarray([self._number(name) for name in features], dtype=np.int64))
         self.ids = [id_ or None for id_ in ids]
-        self.row = {id_: row for row, id_ in enumerate(ids) if id_}
+        self.row = row_by_id(ids)
+        self.row.pop(_NOBODY, None)
         self._free = [row for row, id_ in enumerate(ids) if not id_]
         self._codes.restore(codes.astype(np.int32), counts.astype(np.int64))
-        cuts = np.cumsum(arrays["posted"])[:-1]
-        posted = zip(np.split(arrays["rows"], cuts), np.split(arrays["held"], cuts), strict=True)
-        for code, (feature, value, (rows, held)) in enumerate(zip(features, values, posted, strict=False)):
-            self._values.append((feature, value) if len(rows) else None)
-            if len(rows):
-                self.postings[feature, value] = Posting.of(rows, held, code)
+        rows, held = arrays["rows"].astype(np.int32), arrays["held"].astype(np.float32)
+        ends = np.cumsum(arrays["posted"]).tolist()
+        if not len(rows) == len(held) == (ends[-1] if ends else 0):
+            raise ValueError(f"{len(rows)} rows of postings, {len(held)} shares")
+        spans = zip(features, values, [0, *ends], ends, strict=False)
+        for code, (feature, value, start, end) in enumerate(spans):
+            self._values.append((feature, value) if end > start else None)
+            if end > start:
+                self.postings[feature, value] = Posting.of(rows, held, start, end, code)
             else:
                 self._free_codes.append(code)
         self._sign_when_due()
 
 
+_NOBODY = EntityId("")
 _NOTHING = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)

@@ -89,7 +89,7 @@ class ContentVectors:
         ]
         return np.concatenate(parts) * self._scale[:count]
 
-    def dot_rows(self, vector: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def dot_rows(self, vector: NDArray[np.float32], rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the inner products of these rows with `vector`, (len(rows),)."""
         found: NDArray[np.float32] = self._values[rows].astype(np.float32, copy=False) @ vector
         return found if self._scale is None else found * self._scale[rows]

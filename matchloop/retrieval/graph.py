@@ -131,7 +131,8 @@ class Graph:
     def save(self, path: Path, *, vectors: bool = True) -> None:
         """Write the graph to a file, its vectors too unless told not to; folders are made."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        faiss.write_index(self._index, str(path), 0 if vectors else faiss.IO_FLAG_SKIP_STORAGE)
+        flags = 0 if vectors else faiss.IO_FLAG_SKIP_STORAGE
+        faiss.write_index(self._index, str(path), flags)  # type: ignore[call-overload]
 
     @classmethod
     def load(
@@ -151,7 +152,7 @@ class Graph:
         """
         where = f"{path.parent.name}/{path.name}"
         try:
-            index = faiss.read_index(str(path), 0 if vectors is None else faiss.IO_FLAG_SKIP_STORAGE)
+            index: Any = faiss.read_index(str(path), 0 if vectors is None else faiss.IO_FLAG_SKIP_STORAGE)
         except RuntimeError as error:
             raise ReleaseRefused(f"{where} cannot be read: {str(error).splitlines()[-1]}") from error
         made = type(index).__name__, index.metric_type, index.d, index.ntotal
@@ -160,7 +161,7 @@ class Graph:
             raise ReleaseRefused(f"{where} holds {made}, expected {expected}")
         graph = cls(width)
         if vectors is not None:
-            storage = faiss.IndexFlatIP(width)
+            storage: Any = faiss.IndexFlatIP(width)
             storage.add(np.ascontiguousarray(vectors, dtype=np.float32))
             index.storage, index.own_fields = storage, True
             storage.this.disown()

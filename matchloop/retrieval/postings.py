@@ -23,24 +23,24 @@ class Posting:
         Of the value; anything the owner likes.
     """
 
-    __slots__ = ("_added", "_dropped", "_held", "_rows", "code")
+    __slots__ = ("_added", "_dropped", "_end", "_held", "_rows", "_start", "code")
 
     def __init__(self, code: int = 0) -> None:
         self.code = code
-        self._rows = _NO_ROWS
-        self._held = _NO_SHARES
+        self._rows, self._held = _NO_ROWS, _NO_SHARES  # from _start to _end; others may have the rest
+        self._start = self._end = 0
         self._added: dict[int, float] | None = None
         self._dropped: set[int] | None = None  # all of them in _rows
 
     def __len__(self) -> int:
-        return len(self._rows) - len(self._dropped or ()) + len(self._added or ())
+        return self._end - self._start - len(self._dropped or ()) + len(self._added or ())
 
     def put(self, row: int, held: float) -> None:
         """Add a row that is not in; `held` is 1/√n for one of n values."""
         if self._added is None:
             self._added = {}
         self._added[row] = held
-        if len(self._added) > max(_FEWEST_PENDING, len(self._rows) // 4):
+        if len(self._added) > max(_FEWEST_PENDING, (self._end - self._start) // 4):
             self._settle()
 
     def drop(self, row: int) -> None:
@@ -51,7 +51,7 @@ class Posting:
         if self._dropped is None:
             self._dropped = set()
         self._dropped.add(row)
-        if len(self._dropped) > max(_FEWEST_PENDING, len(self._rows) // 4):
+        if len(self._dropped) > max(_FEWEST_PENDING, (self._end - self._start) // 4):
             self._settle()
 
     @property
@@ -59,17 +59,19 @@ class Posting:
         """Return the rows, int32, and what each holds, float32; valid until the next change."""
         if self._added or self._dropped:
             self._settle()
-        return self._rows, self._held
+        return self._rows[self._start : self._end], self._held[self._start : self._end]
 
     @classmethod
-    def of(cls, rows: NDArray[np.int32], held: NDArray[np.float32], code: int) -> Posting:
-        """Return the posting of these arrays."""
+    def of(
+        cls, rows: NDArray[np.int32], held: NDArray[np.float32], start: int, end: int, code: int
+    ) -> Posting:
+        """Return the posting of a part of these arrays, which are kept: a view of each would take more."""
         posting = cls(code)
-        posting._rows, posting._held = rows, held
+        posting._rows, posting._held, posting._start, posting._end = rows, held, start, end
         return posting
 
     def _settle(self) -> None:
-        rows, held = self._rows, self._held
+        rows, held = self._rows[self._start : self._end], self._held[self._start : self._end]
         if self._dropped:
             kept = ~np.isin(rows, np.fromiter(self._dropped, dtype=np.int32, count=len(self._dropped)))
             rows, held = rows[kept], held[kept]
@@ -77,7 +79,7 @@ class Posting:
             count = len(self._added)
             rows = np.concatenate([rows, np.fromiter(self._added.keys(), dtype=np.int32, count=count)])
             held = np.concatenate([held, np.fromiter(self._added.values(), dtype=np.float32, count=count)])
-        self._rows, self._held = rows, held
+        self._rows, self._held, self._start, self._end = rows, held, 0, len(rows)
         self._added = self._dropped = None
 
 

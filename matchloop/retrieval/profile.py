@@ -152,14 +152,14 @@ def vectors_of(
     alone = [at for at, own in enumerate(brought) if len(own) == 1]
     if alone:
         whole = np.asarray([brought[at][0] for at in alone], dtype=np.float64)  # (alone, width)
-        _check_finite([entities[at] for at in alone], np.isfinite(whole).all(axis=1), width)
+        _refuse([entities[at] for at in alone], [bool(np.isfinite(row).all()) for row in whole], width)
         sizes = np.sqrt((whole**2).sum(axis=1))[:, None]
         unit_rows = (whole / np.where(sizes > 0.0, sizes, 1.0)).astype(np.float32)
-        for at, row, holds in zip(alone, unit_rows, unit_rows.any(axis=1).tolist(), strict=True):
-            found[at] = row if holds else None
+        for at, row in zip(alone, unit_rows, strict=True):
+            found[at] = row if row.any() else None
     for at, own in enumerate(brought):
         if len(own) > 1:
-            _check_finite([entities[at]], np.isfinite(own).all(keepdims=True), width)
+            _refuse([entities[at]], [bool(np.isfinite(own).all())], width)
             mean = unit(np.sum([unit(np.asarray(vector)) for vector in own], axis=0))
             found[at] = mean if mean.any() else None
     texts = [(at, text_of(entities[at])) for at, own in enumerate(found) if own is None]
@@ -313,11 +313,12 @@ def _brought(entity: Entity, width: int, embedder: str) -> list[tuple[float, ...
         for _, value in sorted(entity.features.items())
         if isinstance(value, Embedding) and value.embedder in ("", embedder)
     ]
-    _check_finite([entity], [all(len(vector) == width for vector in brought)], width)
+    _refuse([entity], [all(len(vector) == width for vector in brought)], width)
     return brought
 
 
-def _check_finite(entities: Sequence[Entity], fine: Sequence[bool] | NDArray[np.bool_], width: int) -> None:
+def _refuse(entities: Sequence[Entity], fine: Sequence[bool], width: int) -> None:
+    """Raise InvalidInput that names the first entity that is not fine."""
     for entity, good in zip(entities, fine, strict=True):
         if not good:
             raise InvalidInput(f"{entity.key.kind}/{entity.key.id}: embedding must be {width} finite numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -115,3 +116,14 @@ def best_allowed(
 def rows_of(ids: Collection[EntityId], row: Mapping[EntityId, int]) -> NDArray[np.int64]:
     """Return the rows of those ids that have one, in the order given."""
     return np.asarray([row[id_] for id_ in ids if id_ in row], dtype=np.int64)
+
+
+_NUMBERS: list[int] = []
+_COUNTING = Lock()
+
+
+def row_by_id(ids: Sequence[EntityId]) -> dict[EntityId, int]:
+    """Return the place of each id; all such tables share their numbers, which saves 32 bytes an id."""
+    with _COUNTING:
+        _NUMBERS.extend(range(len(_NUMBERS), len(ids)))
+    return dict(zip(ids, _NUMBERS, strict=False))

@@ -31,7 +31,7 @@ class Signatures:
     Parameters
     ----------
     codes
-        Of the values of row 0, then of row 1, ..., int32 (p,).
+        Of the values of row 0, then of row 1, ..., int32 (p,); in a row, feature by feature.
     counts
         How many of them each row has, (n,).
     features
@@ -54,8 +54,10 @@ class Signatures:
         self.changes = 0
         self.of = np.full(max(rows, 1), -1, dtype=np.int32)
         row = np.repeat(np.arange(rows), counts)  # (p,)
-        together = row * (int(features.max(initial=0)) + 1) + features[codes]
-        beside = np.bincount(together)[together] if len(together) else together  # (p,): n of "one of n"
+        feature = features[codes]  # values of one feature stand together
+        begins = (np.diff(row, prepend=-1) != 0) | (np.diff(feature, prepend=-1) != 0)
+        run = np.cumsum(begins) - 1
+        beside = np.bincount(run)[run] if len(run) else run  # (p,): n of "one of n"
         held_by = np.bincount(codes, minlength=len(features))
         for share in COMMON_SHARES:
             self._common = held_by > max(rows // share, 1)
@@ -71,7 +73,7 @@ class Signatures:
         self._start = np.searchsorted(group[self._rows], np.arange(len(keys) + 1))  # (groups + 1,)
         self._added: dict[int, list[int]] = {}
         self._size = Grown(np.diff(self._start))
-        # Values of each group: those of its first row, after a dummy of no worth that keeps it from being empty.
+        # Values of a group: those of its first row, after a dummy of no worth, so that none is empty.
         code, one_of, begin = codes[chosen], beside[chosen], np.searchsorted(row[chosen], np.arange(rows + 1))
         spans = [slice(start, end) for start, end in zip(begin[first], begin[first + 1], strict=True)]
         self._first_pair, self._code, self._held = Grown(np.zeros(0, np.int64)), Grown(_NONE), Grown(_NOTHING)
@@ -157,7 +159,8 @@ class Signatures:
         rows, added = self._rows[start:end], self._added.get(group)
         if added:
             rows = np.unique(np.concatenate([rows, np.asarray(added, dtype=np.int32)]))
-        return rows[self.of[rows] == group]
+        found: NDArray[np.int32] = rows[self.of[rows] == group]
+        return found
 
 
 _NONE = np.zeros(0, dtype=np.int32)

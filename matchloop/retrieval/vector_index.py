@@ -10,7 +10,7 @@ import numpy as np
 from matchloop.errors import InvalidInput
 from matchloop.retrieval.graph import Graph
 from matchloop.retrieval.read_write import ReadWriteLock
-from matchloop.retrieval.scored import best_allowed, rows_of
+from matchloop.retrieval.scored import best_allowed, row_by_id, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -198,7 +198,7 @@ class VectorIndex:
         index = cls(width)
         index._graph = Graph.load(path, width=width, length=len(ids))
         index._ids = list(ids)
-        index._row = {id_: row for row, id_ in enumerate(ids)}
+        index._row = row_by_id(ids)
         return index
 
     @property

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Grows when a column changes its name, type or meaning; a reader refuses another version."""
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
@@ -102,7 +102,8 @@ INTERACTIONS = pa.schema(
 
 # One row a list served, by `sequence` (the order of receipt; lists received together share one) and id;
 # `source` is a SessionSource. The lists run in rank order, rank 1 first, and are
-# equally long; `feature_values` is items × names, row by row, empty when no features were logged.
+# equally long; `feature_values` is items × names, row by row, empty when no features were logged;
+# `retrieval_scores` and what is in it are null where the methods' own scores were not logged.
 SESSIONS = pa.schema(
     [
         _required("sequence", pa.int64()),
@@ -121,6 +122,7 @@ SESSIONS = pa.schema(
         pa.field("propensities", pa.list_(pa.float64())),
         _required("feature_names", pa.list_(pa.string())),
         _required("feature_values", pa.list_(pa.float32())),
+        pa.field("retrieval_scores", pa.list_(pa.float64())),
     ]
 )
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from matchloop.errors import NotFound, Reason, Unavailable
-from matchloop.release.registry import RegisteredRelease, check_before_register, place_verified
+from matchloop.release.manifest import Manifest
+from matchloop.release.registry import (
+    RegisteredRelease,
+    check_before_register,
+    place_verified,
+    read_manifest,
+)
 
 
 class FolderRegistry:
@@ -75,6 +81,11 @@ class FolderRegistry:
         return place_verified(
             registered, destination, lambda folder: shutil.copytree(registered.source, folder / "files")
         )
+
+    def manifest(self, registered: RegisteredRelease) -> Manifest:
+        """See `Registry`."""
+        self._reach()
+        return read_manifest(registered, Path(registered.source))
 
     def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
         """See `Registry`."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from matchloop.errors import NotFound, Reason, ReleaseRefused
-from matchloop.release.manifest import MANIFEST_FILE
+from matchloop.release.manifest import MANIFEST_FILE, Manifest
 from matchloop.release.registry import (
     CHALLENGER,
     CHAMPION,
@@ -153,6 +154,16 @@ class RegistryContract(ABC):
         with pytest.raises(ReleaseRefused, match=r"golden\.json"):
             registry.fetch(registered, tmp_path / "cache")
         assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_a_manifest_is_read_without_the_files(self, registry: Registry, tmp_path: Path) -> None:
+        """Of any release that is registered, alias or not."""
+        first, second = (self.register(registry, tmp_path, name) for name in ("r1", "r2"))
+        registry.set_alias(self.use_case, CHAMPION, second.version)
+        self.damage(first)
+        built = Manifest.read(tmp_path / "built" / "r1")
+        assert registry.manifest(first) == built
+        with pytest.raises(ReleaseRefused, match="r3"):
+            registry.manifest(replace(first, release="r3"))
 
     def test_register_refuses_what_is_not_whole(self, registry: Registry, tmp_path: Path) -> None:
         """A damaged folder, and one of another use case."""

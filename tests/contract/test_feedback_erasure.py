@@ -41,9 +41,22 @@ def fill(store: Store) -> None:
     store.record_sessions(
         [
             shown("mine", ("j", "k"), propensities=(0.5, 0.25)),
-            shown("both", ("j", "i", "k"), subject="t", propensities=(0.5, 0.25, 0.125)),
+            shown(
+                "both",
+                ("j", "i", "k"),
+                subject="t",
+                propensities=(0.5, 0.25, 0.125),
+                retrieval_scores=(7.5, 0.25, None),
+            ),
             shown("only", ("i",), subject="t"),
-            shown("bare", ("i", "j"), subject="t", feature_names=(), feature_values=()),
+            shown(
+                "bare",
+                ("i", "j"),
+                subject="t",
+                feature_names=(),
+                feature_values=(),
+                retrieval_scores=(0.5, None),
+            ),
         ],
         now=NOW,
     )
@@ -70,6 +83,8 @@ class TestErasure:
         assert sessions["both"].item_ids == ("j", "k")
         assert sessions["both"].scores == pytest.approx((0.9, 0.7))
         assert sessions["both"].propensities == (0.5, 0.125)
+        assert sessions["both"].retrieval_scores == (7.5, None)
+        assert (sessions["mine"].retrieval_scores, sessions["bare"].retrieval_scores) == ((), ())
         assert sessions["both"].feature_values == (0.0, 0.25, 1.0, 1.25)
         assert (sessions["bare"].item_ids, sessions["bare"].feature_values) == (("j",), ())
         assert {s.item_id for s in store.list_item_stats(USE_CASE, after=START, limit=9).rows} == {"j"}

@@ -117,7 +117,13 @@ class TestStore:
         assert stats["j"].decayed_weight == pytest.approx(1.0)
 
     def test_a_session_is_kept_as_it_was_and_once(self, store: Store) -> None:
-        full = shown("x", ('i"', "j\\", "k"), propensities=(0.5, 0.0, 1.0), methods=(Method.ALS, None, None))
+        full = shown(
+            "x",
+            ('i"', "j\\", "k"),
+            propensities=(0.5, 0.0, 1.0),
+            methods=(Method.ALS, None, None),
+            retrieval_scores=(-1e300, None, 0.1),
+        )
         bare = shown("y", feature_names=(), feature_values=(), tier=None, release="")
         assert store.record_sessions([full, bare], now=NOW) == SessionsRecorded(2, (), 0)
         assert store.record_sessions([replace(full, release="r2")], now=NOW).duplicates == ("x",)

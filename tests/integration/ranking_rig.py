@@ -8,6 +8,7 @@ from typing import Any
 from matchloop.candidate.v1 import candidate_pb2
 from matchloop.ranking.v1 import ranking_service_pb2 as pb
 from matchloop.ranking.v1 import ranking_service_pb2_grpc
+from matchloop.release.registry import Registry
 from matchloop.rpc.channel import call, open_channel
 from matchloop.testing.registries import FolderRegistry
 from ranking_svc.__main__ import build
@@ -23,9 +24,9 @@ from tests.ranking_world import MOVIE
 
 
 class Rig:
-    """The service, its neighbours and a client."""
+    """The service, its neighbours and a client; `served_from` is a registry in place of its own."""
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(self, folder: Path, *, served_from: Registry | None = None, **changes: Any) -> None:
         self.candidates, self.feedback = make_candidates(), make_feedback()
         self.operations = make_operations()
         self.neighbours = [
@@ -47,7 +48,7 @@ class Rig:
             "grace_seconds": 0.0,
             **changes,
         }
-        self.server = build(RankingSettings(**options), self.registry).start()
+        self.server = build(RankingSettings(**options), served_from or self.registry).start()
         self.channel = open_channel(self.server.address)
         self.stub = ranking_service_pb2_grpc.RankingServiceStub(self.channel)
 
@@ -70,6 +71,10 @@ class Rig:
         request = pb.RankRequest(use_case=MOVIE.id, subject_id="u1", **fields)
         request.items.extend(pb.RankItem(item_id=item) for item in items)
         return call(self.stub.Rank, request, upstream="ranking_svc")
+
+    def trace(self, session_id: str) -> pb.TraceResponse:
+        request = pb.TraceRequest(session_id=session_id)
+        return call(self.stub.Trace, request, upstream="ranking_svc")
 
     def value(self, name: str, **labels: str) -> float:
         return self.server.metrics.value(f"matchloop_{name}", **labels)

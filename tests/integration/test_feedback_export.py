@@ -49,7 +49,8 @@ def test_a_snapshot_holds_everything_as_it_was(
     single = replace(
         client, session_id="z", item_ids=("q",), scores=(0.1,), methods=(None,), propensities=(0.25,)
     )
-    store.record_sessions([shown("x"), client, single], now=NOW)
+    scored = shown("x", retrieval_scores=(12.5, None))
+    store.record_sessions([scored, client, single], now=NOW)
     events = [
         event("1", item="j", session_id="x", days=-1.5),
         event("2"),
@@ -75,6 +76,7 @@ def test_a_snapshot_holds_everything_as_it_was(
     assert sessions["x"]["scores"] == [0.9, pytest.approx(0.8)]
     assert sessions["x"]["feature_values"] == [0.0, 0.25, 0.5, 0.75]
     assert sessions["x"]["propensities"] is None
+    assert (sessions["x"]["retrieval_scores"], sessions["y"]["retrieval_scores"]) == ([12.5, None], None)
     assert (sessions["y"]["feature_names"], sessions["y"]["feature_values"]) == ([], [])
     assert (sessions["y"]["methods"], sessions["y"]["release"]) == ([None, None], None)
     assert (sessions["z"]["methods"], sessions["z"]["propensities"]) == ([None], [0.25])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -42,6 +43,20 @@ def test_lists_of_one_sequence_stay_in_one_part(world: World) -> None:
     exported = world.export()
     world.check(exported)
     assert [entry.rows for entry in exported.manifest.files_of(SESSIONS).values()] == [10, 5, 1]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "progress.json"])
+def test_a_snapshot_of_another_version_is_read_anew(world: World, name: str) -> None:
+    world.export()
+    told = json.loads((world.out / "manifest.json").read_text())
+    noted = {"watermark": told["watermark"], "store": told["store"], "files": told["files"]}
+    covered = {"interactions": told["watermark"], "sessions": told["watermark"]}
+    before = told if name == "manifest.json" else {**noted, "covered": covered}
+    (world.out / "manifest.json").unlink()
+    (world.out / name).write_text(json.dumps({**before, "schema_version": told["schema_version"] - 1}))
+    again = world.export()
+    world.check(again)
+    assert (again.rows_read[INTERACTIONS], again.rows_read[SESSIONS]) == (40, 10)
 
 
 def test_a_tie_is_read_again(world: World) -> None:

@@ -233,6 +233,11 @@ def test_the_store_works_on_what_was_there_before(filled: str) -> None:
             if i.interaction.session_id == "x301" and i.interaction.subject_id == "s22" and i.tie
         ]
         assert len(waiting) >= tied > 0
+        scored = shown("raw", retrieval_scores=(3.5, None))
+        store.record_sessions([scored], now=NOW)
+        with connected(filled) as connection:  # a service that is not replaced yet
+            connection.exec_driver_sql(SESSION_AS_THE_FIRST_DID, {"now": NOW})
+        assert (store.get_session("raw"), store.get_session("down").retrieval_scores) == (scored, ())
 
 
 def test_up_and_down_nothing_is_lost_or_changed(filled: str) -> None:

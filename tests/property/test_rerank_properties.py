@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matchloop.rerank.features import FeatureColumns, ItemFacts, ValueProfile, item_features, value_shares
+from matchloop.rerank.features import FeatureColumns, ItemFacts, item_features
 from matchloop.rerank.placement import CandidateList, place, similarities
 from matchloop.rerank.scorer import Ranker, RuleScorer
+from matchloop.rerank.values import ValueProfile, value_shares
 from matchloop.testing.releases import write_ranker
 from matchloop.usecase import Method, load_use_cases
 
@@ -113,10 +114,10 @@ def test_item_features_are_made_item_by_item(seed: int, n: int) -> None:
         picked = [values[row] for row in rows]
         return ItemFacts(age[rows], views[rows], interactions[rows], 100.0, picked, profile)
 
-    together = item_features(COLUMNS.item_names, facts(list(range(n))))
-    alone = np.concatenate([item_features(COLUMNS.item_names, facts([row])) for row in range(n)])
+    together = item_features(COLUMNS.item_features, facts(list(range(n))))
+    alone = np.concatenate([item_features(COLUMNS.item_features, facts([row])) for row in range(n)])
     np.testing.assert_array_equal(together, alone)
     order = rng.permutation(n).tolist()
-    np.testing.assert_array_equal(item_features(COLUMNS.item_names, facts(order)), together[order])
+    np.testing.assert_array_equal(item_features(COLUMNS.item_features, facts(order)), together[order])
     assert together.min() >= 0.0
     assert together.max() <= 1.0

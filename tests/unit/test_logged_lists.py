@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from matchloop.usecase import Exploration
+from ranking_svc import exploration
 from tests.unit.training_worlds import INVESTORS, START, TAKEN, interaction, named, session, snapshot_of
 from training_jobs.config import DatasetConfig
 from training_jobs.datasets import open_tables
@@ -94,6 +96,24 @@ def test_blocks_are_read_from_the_propensities(count: int, width: int, share: fl
     inside = found.block >= 0
     sizes = np.unique(found.block[inside], return_counts=True)[1]
     assert (sizes == width).all()
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3])
+def test_blocks_are_those_that_serving_shuffled(reach: int) -> None:
+    rng, policy = np.random.default_rng(reach), Exploration(share=0.4, reach=reach)
+    group, rank, chance, wanted = [], [], [], []
+    for number in range(300):
+        count, tiling = int(rng.integers(reach + 1, 12)), number % 2
+        found = np.full(count, -1)
+        for at, block in enumerate(exploration.blocks_of(count, reach, tiling)):
+            found[block.start : block.stop] = 100 * number + at
+        wanted.append(found)
+        chance.append(exploration.arrange(count, policy, tiling=tiling, rng=rng).propensities)
+        group.append(np.full(count, number))
+        rank.append(np.arange(1, count + 1))
+    blocks = blocks_of(*(np.concatenate(each) for each in (group, rank, chance)))
+    _, numbers = np.unique(np.concatenate(wanted), return_inverse=True)
+    np.testing.assert_array_equal(blocks, numbers - 1)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +238,7 @@ def test_only_lists_that_count_are_read(tmp_path: Path) -> None:
     later = explored_lists(
         served(tmp_path / "a"), INVESTORS, DatasetConfig(), after=START + timedelta(hours=4)
     )
-    assert later.lists == 0  # the list that tells the width came before
-    assert later.left_out == 3
+    assert (later.lists, later.left_out) == (3, 0)
     young = explored_lists(served(tmp_path / "b", serve_time=TAKEN), INVESTORS, DatasetConfig())
     assert young.lists == 1
     none = explored_lists(served(tmp_path / "c", propensities=None), INVESTORS, DatasetConfig())

@@ -14,7 +14,6 @@ import pytest
 
 from matchloop.entities import Numeric
 from matchloop.errors import (
-    NotFound,
     Unavailable,
 )
 from matchloop.rerank.features import FeatureColumns
@@ -22,7 +21,6 @@ from matchloop.rerank.scorer import Ranker
 from matchloop.testing.releases import build_release
 from matchloop.usecase import Method, Tier
 from ranking_svc.domain import Equals
-from ranking_svc.tracing import Tracer
 from ranking_svc.wire import read_session
 from tests.ranking_world import MOVIE, NOW, SENT_NAMES, FakeSlot, World, candidate, loaded
 
@@ -238,25 +236,6 @@ def test_the_clients_list_is_kept_while_candidate_svc_is_down(world: World) -> N
 def test_a_list_of_unknown_items_is_empty(world: World) -> None:
     answer = world.rank("nobody", "noone")
     assert (answer.items, answer.unknown, answer.session_id) == ((), ("nobody", "noone"), "")
-
-
-# --- Trace
-
-
-def test_a_list_is_traced_to_its_data(world: World, ranker: Ranker) -> None:
-    world.slot.loaded = (loaded("r1", ranker),)
-    answer = world.recommend()
-    tracer = Tracer(world.store, world.releases)
-    trace = tracer.trace(answer.session_id)
-    assert (trace.data_manifest_sha256, trace.snapshot_watermark) == ("a" * 64, 17)
-    assert trace.release_create_time == NOW
-    assert [item.item_id for item in trace.items] == ids(answer)
-    assert trace.items[0].explanation is not None
-    assert dict(trace.items[0].explanation.features).keys() == set(COLUMNS.names)
-    world.slot.loaded = ()
-    assert tracer.trace(answer.session_id).data_manifest_sha256 == ""
-    with pytest.raises(NotFound):
-        tracer.trace("nothing")
 
 
 def test_stages_are_timed(world: World) -> None:

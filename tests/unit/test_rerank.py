@@ -10,20 +10,18 @@ from matchloop.entities import Categorical, Entity, EntityId, EntityKey, Feature
 from matchloop.errors import InvalidInput, ReleaseRefused, SchemaMismatch
 from matchloop.rerank.calibration import DEFAULT_PLATT, Platt, calibrate, fit_platt, logit, sigmoid
 from matchloop.rerank.features import (
+    RANKING_FEATURES,
     FeatureColumns,
     ItemFacts,
-    ValueProfile,
-    ValueShares,
-    discrete_features,
     item_features,
     min_max,
     popularity,
     recency,
     subject_affinity,
-    value_shares,
 )
 from matchloop.rerank.placement import CandidateList, diversity_values_of, place, similarities
 from matchloop.rerank.scorer import ONNX_FILE, SPEC_FILE, Ranker, RuleScorer
+from matchloop.rerank.values import ValueProfile, ValueShares, discrete_features, value_shares
 from matchloop.testing.releases import write_ranker
 from matchloop.usecase import Method, UseCase, load_use_cases
 
@@ -110,10 +108,11 @@ def test_discrete_features_leave_out_numbers_and_nothing() -> None:
 
 def test_item_features_are_columns_by_name() -> None:
     facts = ItemFacts(np.array([0.0]), np.array([9.0]), np.array([0.0]), 99.0, [()])
-    np.testing.assert_allclose(item_features(["popularity", "recency"], facts), [[0.5, 1.0]], atol=1e-6)
+    named = [RANKING_FEATURES[name] for name in ("popularity", "recency", "diversity")]
+    np.testing.assert_allclose(item_features(named[:2], facts), [[0.5, 1.0]], atol=1e-6)
     assert item_features([], facts).shape == (1, 0)
     with pytest.raises(InvalidInput, match="diversity"):
-        item_features(["recency", "diversity"], facts)
+        item_features(named, facts)
 
 
 def test_an_unknown_ranking_feature_is_named() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matchloop.entities import Categorical, Embedding, Entity, EntityId, EntityKey, Kind, Multi
+from matchloop.entities import Categorical, Embedding, Entity, EntityId, EntityKey, FeatureValue, Kind, Multi
 from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.features import HashingEmbedder
 from matchloop.retrieval.content import ContentIndex
 from matchloop.retrieval.content_vectors import ContentVectors
 from matchloop.retrieval.profile import ContentProfile
+from matchloop.retrieval.ragged import Ragged
 from matchloop.retrieval.vector_index import VectorIndex
 from matchloop.usecase import load_use_cases
 
@@ -95,3 +96,49 @@ def test_content_of_many_items_finds_what_comparing_all_finds() -> None:
     few = {f"i{at}" for at in range(0, 6000, 100)}
     assert {hit.item for hit in many.search(profile, 9, allow=few.__contains__)} <= few
     assert len(many.search(profile, 9, allow=few.__contains__)) == 9
+
+
+def test_lines_of_numbers_are_what_was_put_last() -> None:
+    rng, ragged, expected = np.random.default_rng(1), Ragged(), [[] for _ in range(40)]  # type: ignore[var-annotated]
+    for _ in expected:
+        ragged.add()
+    for at in rng.integers(0, 40, 30_000).tolist():
+        expected[at] = rng.integers(0, 99, rng.integers(0, 9)).tolist()
+        ragged.put(at, expected[at])
+    assert [ragged.get(at).tolist() for at in range(40)] == expected
+    numbers, counts = ragged.of(np.asarray([3, 3, 0]))
+    assert numbers.tolist() == [*expected[3], *expected[3], *expected[0]]
+    assert counts.tolist() == [len(expected[at]) for at in (3, 3, 0)]
+    assert len(ragged._numbers) < 300_000  # gaps are closed in time
+
+
+def item(at: int, rng: np.random.Generator) -> Entity:
+    features: dict[str, FeatureValue] = {
+        "category": Categorical(f"c{rng.integers(4)}"),
+        "tags": Multi(tuple({f"t{min(tag, 90)}" for tag in rng.zipf(1.5, 3).tolist()})),
+    }
+    if rng.random() < 0.1:
+        del features["category"]
+    return Entity(EntityKey(Kind("startup"), EntityId(f"i{at}")), features)
+
+
+def test_content_of_many_items_stays_right_as_they_come_change_and_go() -> None:
+    rng, embedder = np.random.default_rng(3), HashingEmbedder(WIDTH)
+    exact, many = ContentIndex(USE_CASE, embedder), ContentIndex(USE_CASE, embedder, exact_below=300)
+    profile = ContentProfile(
+        {"category": {"c1": 0.9, "c2": -0.3}, "tags": {"t1": 0.3, "t2": -0.2, "t50": 0.4, "t90": 0.1}}, None
+    )
+    for step in range(30):
+        changed = [item(at, rng) for at in rng.integers(0, 6000, 300).tolist()]
+        gone = [EntityId(f"i{at}") for at in rng.integers(0, 6000, 40).tolist()]
+        for index in (exact, many):
+            index.upsert(changed)
+            index.remove(gone)
+        best = {hit.item: hit.score for hit in exact.search(profile, 10_000)}
+        assert {hit.item: hit.score for hit in many.search(profile, 10_000)} == pytest.approx(best, abs=1e-6)
+        for k in (1, 20):
+            found = [hit.score for hit in many.search(profile, k)]
+            assert found == pytest.approx(sorted(best.values(), reverse=True)[:k], abs=1e-6), step
+    again = ContentIndex(USE_CASE, embedder, exact_below=300)
+    again.restore(many.arrays()[0], *many.arrays()[1])  # type: ignore[arg-type]
+    assert {hit.item: hit.score for hit in again.search(profile, 10_000)} == pytest.approx(best, abs=1e-6)

@@ -105,7 +105,7 @@ def test_a_changed_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_version_is_refused_as_such(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"schema_version": 1, "watermark": 3, "files": {}}')
 
-    with pytest.raises(InvalidInput, match="schema version 1, not 2"):
+    with pytest.raises(InvalidInput, match="schema version 1, not 3"):
         read_snapshot(tmp_path)
 
 

@@ -50,9 +50,9 @@ def held(world: World) -> Lease | None:
 
 def test_a_lease_is_held_during_the_block_alone(world: World, operations: Operations) -> None:
     with operations.lease(NAME, holder="a") as lease:
-        assert held(world) == Lease(NAME, "a", NOW, NOW + timedelta(seconds=600))
+        assert held(world) == Lease(NAME, "a", NOW, NOW + timedelta(seconds=300))
         with (
-            pytest.raises(LeaseTaken, match="held by `a` until 2026-05-01T12:10:00") as raised,
+            pytest.raises(LeaseTaken, match="held by `a` until 2026-05-01T12:05:00") as raised,
             operations.lease(NAME, holder="b"),
         ):
             raise AssertionError("two hold it")

@@ -13,21 +13,25 @@ import numpy as np
 import pytest
 
 from matchloop.errors import NotFound, TooFewExamples
+from matchloop.position import Weighting
 from matchloop.release import CHAMPION, Manifest, check_golden, verify
 from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
 from matchloop.retrieval.choices import Choices
 from matchloop.retrieval.popular import PopularModel
+from matchloop.snapshot import read_snapshot
 from matchloop.testing.registries import FolderRegistry
 from matchloop.usecase import Method, Tier
 from tests.unit.training_worlds import INVESTORS, named, ranked_world, snapshot_of
 from training_jobs import tracking
-from training_jobs.champion import load_champion, load_two_tower, orders_of, ranker_duel
+from training_jobs.champion import load_champion, load_two_tower, orders_of
 from training_jobs.config import TrainingConfig, load_config
-from training_jobs.datasets.ranker import split_by_time
-from training_jobs.gates import Verdict, folder_gates, passed, ranker_gate
+from training_jobs.datasets import open_tables, ranker_dataset, whole_lists
+from training_jobs.gates import Verdict, folder_gates, passed
 from training_jobs.lists import shown_truth
 from training_jobs.promotion import gates_of, roll_back
+from training_jobs.provenance import read_provenance
+from training_jobs.ranker_gates import quality_gate
 from training_jobs.retrain import Retraining, retrain
 
 CLOCK = lambda: datetime(2026, 2, 1, tzinfo=UTC)  # noqa: E731
@@ -110,6 +114,33 @@ def test_a_first_release_is_whole_and_promoted(done: tuple[Steps, Any]) -> None:
     assert {Method.ALS, Method.POPULAR, Method.TWO_TOWER} <= set(orders_of(folder, INVESTORS)[Tier.WARM])
 
 
+def test_every_gate_is_asked_and_kept_with_the_version(done: tuple[Steps, Any]) -> None:
+    steps, found = done
+    (known,) = steps.registry.list(INVESTORS.id)
+
+    assert [gate.name for gate in found.gates] == [
+        "retrieval_ndcg@10",
+        "ranker_ndcg@10",
+        "ranker_calibration",
+        "ranker_p50_ms",
+        "ranker_p99_ms",
+        "off_policy",
+        "size_mb",
+        "checksums_and_schema",
+        "golden_requests",
+    ]
+    assert gates_of(known) == found.gates
+    assert known.promoted == datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def test_a_release_tells_where_it_comes_from(done: tuple[Steps, Any], world: Path) -> None:
+    told = read_provenance(done[0].steps(world).release_folder)
+
+    assert set(told["data"]) == {"als", "two_tower", "ranker"}
+    assert told["data"]["ranker"]["labels"]["1"] == 300
+    assert told["settings"]["two_tower"]["width"] == 8
+
+
 def test_the_models_beat_popularity_and_chance(done: tuple[Steps, Any]) -> None:
     metrics = done[1].metrics
 
@@ -186,9 +217,9 @@ def test_a_ranker_that_learned_upside_down_is_refused(tmp_path: Path) -> None:
     rankers = []
     for steps, folder in ((champion, latest), (candidate, turned)):
         rankers.append(Ranker.load(steps.steps(folder).release_folder / "ranker", INVESTORS))
-    _, lists = split_by_time(champion.steps(latest).datasets().ranker, 0.2)
-    mine, theirs = ranker_duel(rankers[1], rankers[0], lists)
-    gate = ranker_gate(mine, theirs, champion=True, config=config.gates, rng=np.random.default_rng(0))
+    examples = whole_lists(open_tables(read_snapshot(latest)), INVESTORS, config.dataset)
+    lists = ranker_dataset(examples, use_case=INVESTORS, snapshot="", weighting=Weighting.INVERSE)
+    gate = quality_gate(lists, rankers[1], rankers[0], config.gates, np.random.default_rng(0))
 
     assert gate.verdict is Verdict.REFUSED
     assert gate.value < 0.8 * gate.threshold

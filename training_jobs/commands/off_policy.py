@@ -22,9 +22,9 @@ from training_jobs.datasets import open_tables
 from training_jobs.evaluate.list_value import ListValue, Reward, list_value
 from training_jobs.evaluate.logged import ExploredLists, explored_lists
 from training_jobs.evaluate.off_policy import Settings
+from training_jobs.promotion import find_release
 
 if TYPE_CHECKING:
-    from matchloop.release import RegisteredRelease, Registry
     from training_jobs.evaluate.bootstrap import Interval
     from training_jobs.evaluate.support import Support
 
@@ -34,7 +34,7 @@ console = Console()
 def off_policy(
     use_case: Annotated[str, typer.Argument(help="Id of a use case, e.g. investor_startup.")],
     snapshot: Annotated[Path, typer.Option(help="Folder of a snapshot, whose lists are evidence.")],
-    release: Annotated[str, typer.Option(help="An alias or a release's id.")] = CHAMPION,
+    release: Annotated[str, typer.Option(help="An alias, a version or a release's id.")] = CHAMPION,
     over: Annotated[
         str | None, typer.Option(help="Alias or id of the release to compare with; else: what was shown.")
     ] = None,
@@ -68,12 +68,12 @@ def off_policy(
             f"{use_case}: no list in {snapshot} is old enough, with features logged and ranks left to chance "
             f"({lists.left_out} log propensities that are no blocks)"
         )
-    found = release_named(known, use_case, release)
+    found = find_release(known, use_case, release)
     folder = known.fetch(found, work / use_case / "fetched")
     mine = ranker_of(folder, found.release, declared)
     rival = None
     if over is not None:
-        other = release_named(known, use_case, over)
+        other = find_release(known, use_case, over)
         rival = ranker_of(known.fetch(other, work / use_case / "fetched"), other.release, declared)
     title = f"{use_case}: {found.release} over {over or 'what was shown'}, {lists.lists:,} lists"
     console.print(off_policy_table(values_of(lists, mine, rival, clip=clip, seed=settings.seed), title))
@@ -104,22 +104,6 @@ def off_policy_table(found: list[ListValue], title: str) -> Table:
             )
             logged = size = warnings = ""
     return table
-
-
-def release_named(registry: Registry, use_case: str, name: str) -> RegisteredRelease:
-    """Return a release by alias, else by id.
-
-    Raises
-    ------
-    NotFound
-        If there is neither.
-    """
-    by_alias = registry.resolve(use_case, name)
-    by_id = (each for each in registry.list(use_case) if each.release == name)
-    found = by_alias or next(by_id, None)
-    if found is None:
-        raise NotFound(f"{use_case}: no alias or release {name}", reason=Reason.RELEASE_NOT_FOUND)
-    return found
 
 
 def ranker_of(folder: Path, release: str, use_case: UseCase) -> Ranker:

@@ -14,6 +14,7 @@ from training_jobs.config.retrieval import (
     TwoTowerConfig,
 )
 from training_jobs.config.training import PRESETS, TrainingConfig, load_config
+from training_jobs.config.triggers import TriggerConfig
 
 __all__ = [
     "PRESETS",
@@ -32,6 +33,7 @@ __all__ = [
     "Rate",
     "Share",
     "TrainingConfig",
+    "TriggerConfig",
     "TwoTowerConfig",
     "load_config",
 ]

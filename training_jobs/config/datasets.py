@@ -36,7 +36,7 @@ class DatasetConfig(Part):
         What an example is worth by the rank it was shown at. ``estimated`` needs lists whose order was
         varied by chance, with their propensities logged.
     least_explored
-        Placements by chance that a rank needs for ``estimated``.
+        Placements that a rank needs for ``estimated``, in effect: (Σ 1 / propensity)² / Σ 1 / propensity².
     rule_lists
         Whether lists served in the rule-based order teach the ranker too. Their features and scores were
         logged as served, like the others'; a degraded list, which has no features, never does.
@@ -55,7 +55,7 @@ class DatasetConfig(Part):
     random_negatives_reverse: Annotated[int, Field(ge=0)] = 5
     ranker_weighting: Weighting = Weighting.DISCOUNT
     two_tower_weighting: Weighting = Weighting.INVERSE
-    least_explored: Positive = 100
+    least_explored: Positive = 1000
     rule_lists: bool = True
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     least_interactions: Positive = 1

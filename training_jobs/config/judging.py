@@ -45,7 +45,12 @@ class GateConfig(Part):
         sure it must be (one-sided) that it is no further. `benchmarks.gates` measures what they cost: much
         stricter, and better candidates are refused too.
     ranker_least_ratio
-        The ranker's NDCG over the champion's on the same served lists, at least.
+        The ranker's NDCG over the champion's, and over the retrieval's, on the same served lists, at least.
+    calibration_tolerance
+        So much more expected calibration error than the champion's ranker the candidate's may have.
+    latency_p50_ms, latency_p99_ms
+        Time in process to rank 20 candidates, at most; or, where that is more, `latency_over_rule` times
+        what the rule-based order takes at the same moment: a slow machine refuses nothing.
     least_pairs
         Subjects, or lists, that evidence has to rest on.
     largest_megabytes
@@ -60,6 +65,10 @@ class GateConfig(Part):
     tolerance: Share = 0.3
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.6
     ranker_least_ratio: Rate = 0.97
+    calibration_tolerance: Share = 0.1
+    latency_p50_ms: Rate = 1.0
+    latency_p99_ms: Rate = 5.0
+    latency_over_rule: Rate = 6.0
     least_pairs: Positive = 20
     largest_megabytes: Rate = 2000.0
     off_policy_tolerance: Share = 0.05

@@ -16,13 +16,14 @@ from training_jobs.config.judging import EvaluateConfig, GateConfig
 from training_jobs.config.part import Part
 from training_jobs.config.ranker import RankerConfig
 from training_jobs.config.retrieval import AlsConfig, EnsembleConfig, PopularConfig, TwoTowerConfig
+from training_jobs.config.triggers import TriggerConfig
 
 PRESETS = Path(str(resources.files("training_jobs") / "configs"))
 """The folder of the presets: default, fast, deep."""
 
 
 class TrainingConfig(Part):
-    """All of it; the hash of it is part of every step's key."""
+    """All of it; the hash of it is part of every step's key, `triggers` left out: they say when to run."""
 
     name: str = "default"
     seed: int = 20260101
@@ -35,11 +36,13 @@ class TrainingConfig(Part):
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: GateConfig = GateConfig()
     guards: GuardConfig = GuardConfig()
+    triggers: TriggerConfig = TriggerConfig()
 
     @property
     def fingerprint(self) -> str:
-        """Ten hex digits over every setting that a release depends on: guards judge it later."""
-        return hashlib.sha256(self.model_dump_json(exclude={"guards"}).encode()).hexdigest()[:10]
+        """Ten hex digits over every setting that a release depends on: guards and triggers judge it later."""
+        settings = self.model_dump_json(exclude={"guards", "triggers"})
+        return hashlib.sha256(settings.encode()).hexdigest()[:10]
 
 
 def load_config(preset: str | Path = "default") -> TrainingConfig:

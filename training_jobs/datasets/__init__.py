@@ -5,7 +5,7 @@ from training_jobs.datasets.examination import estimate_examination, examination
 from training_jobs.datasets.features import with_features
 from training_jobs.datasets.manifest import LEAST_PAIRS, DatasetManifest
 from training_jobs.datasets.pair_file import write_pairs
-from training_jobs.datasets.ranker import RankerDataset, ranker_dataset, ranker_examples
+from training_jobs.datasets.ranker import RankerDataset, ranker_dataset, ranker_examples, whole_lists
 from training_jobs.datasets.shown import shown_pairs
 from training_jobs.datasets.tables import SnapshotTables, open_tables
 from training_jobs.datasets.two_tower import PairDataset, two_tower_dataset, two_tower_examples
@@ -27,6 +27,7 @@ __all__ = [
     "shown_pairs",
     "two_tower_dataset",
     "two_tower_examples",
+    "whole_lists",
     "with_features",
     "write_pairs",
 ]

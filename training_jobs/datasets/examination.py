@@ -40,7 +40,7 @@ TOLERANCE = 0.15
 """How far mean 1 / propensity may be from the number of ranks in a block."""
 MISSING = (
     "lists have to be served with their order varied by chance within blocks of ranks, rank 1 among them, "
-    "and each item's propensity to be logged (over 0 and under 1 where chance decided)"
+    "and each item's propensity to be logged (over 0 and under 1 where chance decided): docs/exploration.md"
 )
 
 
@@ -188,7 +188,7 @@ def _blocks(placements: Placements) -> tuple[NDArray[np.int64], int]:
     """
     start = np.flatnonzero(np.diff(placements.group, prepend=-1))
     size = np.diff(start, append=len(placements))
-    width, policy = _widths(placements.propensity, start, size)
+    width, policy = block_widths(placements.propensity, start, size)
     width[size % np.maximum(width, 1) != 0] = 0
     of_placement, of_list = np.repeat(width, size), np.repeat(policy, size)
     block = np.full(len(placements), -1, dtype=np.int64)
@@ -202,7 +202,7 @@ def _blocks(placements: Placements) -> tuple[NDArray[np.int64], int]:
     return block, int((width == 0).sum())
 
 
-def _widths(
+def block_widths(
     propensity: NDArray[np.float64], start: NDArray[np.int64], size: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return how many ranks a block of each list has, 0 where that is unclear, and each list's policy.

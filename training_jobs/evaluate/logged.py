@@ -23,6 +23,7 @@ import ibis
 import numpy as np
 
 from matchloop.rerank.calibration import logit
+from training_jobs.datasets.examination import block_widths
 from training_jobs.datasets.shown import last_moment, shown_items
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from matchloop.usecase import UseCase
     from training_jobs.config import DatasetConfig
     from training_jobs.datasets.tables import SnapshotTables, Table
-
-DIGITS = 9
-"""Propensities that agree so far are the same."""
 
 _NO = ibis.literal(value=False)
 
@@ -151,10 +149,9 @@ def blocks_of(
 ) -> NDArray[np.int64]:
     """Return each slot's block, −1 for none.
 
-    In a block of w ranks an item has its own rank with probability a and each other one with b, where
-    a + (w − 1) b = 1. Lists that show both tell w, and so do a and b of the others; where all orders are as
-    likely, a = b = 1 / w. The ranks left to chance follow on each other and are parted into blocks from
-    the first. Lists for which this does not come out have no block.
+    How many ranks a block has, the propensities tell: `examination.block_widths`. The ranks left to chance
+    follow on each other and are parted into blocks from the first. Lists for which this does not come out
+    have no block.
 
     Parameters
     ----------
@@ -165,12 +162,9 @@ def blocks_of(
     free = np.flatnonzero(propensity < 1.0)
     if not len(free):
         return block
-    chance = np.round(propensity[free], DIGITS)
     start = np.flatnonzero(np.diff(group[free], prepend=-1))
     length = np.diff(start, append=len(free))
-    low, high = np.minimum.reduceat(chance, start), np.maximum.reduceat(chance, start)
-    width_of = _widths(low, high)
-    width = np.array([width_of.get(value, 0) for value in high.tolist()])
+    width, _ = block_widths(propensity[free], start, length)
     first, last = rank[free][start], rank[free][start + length - 1]
     whole = (width > 1) & (last - first + 1 == length) & (length % np.maximum(width, 1) == 0)
     row = np.repeat(np.arange(len(start)), length)  # (free,): the list's number among those with chance
@@ -181,20 +175,6 @@ def blocks_of(
     offset = np.concatenate([[0], number[:-1]])
     block[free[used]] = (offset[row] + step)[used]
     return block
-
-
-def _widths(low: NDArray[np.float64], high: NDArray[np.float64]) -> dict[float, int]:
-    """Return a block's width by each propensity that tells it, from the lowest and highest of each list."""
-    found: dict[float, set[int]] = {}
-    for a, b in {pair for pair in zip(high.tolist(), low.tolist(), strict=True) if pair[0] > pair[1]}:
-        width = round(1.0 + (1.0 - a) / b)
-        if width > 1 and abs(a + (width - 1) * b - 1.0) < 1e-6:
-            found.setdefault(a, set()).add(width)
-            found.setdefault(b, set()).add(width)
-    for a in set(high[high == low].tolist()) - set(found):
-        if abs(1.0 / a - round(1.0 / a)) < 1e-6:
-            found[a] = {round(1.0 / a)}
-    return {value: widths.pop() for value, widths in found.items() if len(widths) == 1}
 
 
 def _slots(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig, after: datetime | None) -> Table:

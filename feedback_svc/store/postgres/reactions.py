@@ -12,41 +12,51 @@ from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.literals import text_array
 from matchloop.experiments.reactions import Moments, Reactions
 
-# Hundreds of thousands of subjects are a table to be hashed; a span of many lists may take its time.
-AT_LARGE = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_memoize = off; SET LOCAL statement_timeout = '60s'"
-# One walk over the lists of the span, by time. Each is met with its reactions (by their index by session) and
-# its features, and is narrow from there on. Features lie item by item: every width-th value is one feature's.
+# A span may hold most of the lists there are, or few: the planner is free to choose here what OPTIONS forbids
+# the services' other statements, and has the room to hash a million lists.
+AT_LARGE = """
+SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_memoize = off;
+SET LOCAL work_mem = '64MB'; SET LOCAL statement_timeout = '60s'
+"""
+# Lists are narrow once they are read, and have a number by which their reactions find them. Features lie item
+# by item: every width-th value is one feature's.
 SUMS = """
 WITH lists AS MATERIALIZED (
-    SELECT {arm} AS arm, {release} AS release, s.subject_id, s.shown, s.reranked, drew.*, logged.*
+    SELECT row_number() OVER () AS list, s.session_id, {arm} AS arm, {release} AS release,
+        s.subject_id, s.shown, s.reranked,
+        logged.diversity, CASE WHEN s.diversity_at > 0 THEN s.places END AS diverse,
+        logged.freshness, CASE WHEN s.freshness_at > 0 THEN s.places END AS fresh
     FROM (
-        SELECT s.session_id, s.arm, s.release, s.subject_id, s.reranked, s.feature_values,
-            cardinality(s.item_ids) AS shown, greatest(cardinality(s.feature_names), 1) AS width,
-            array_position(s.feature_names, %(diversity)s) AS diversity_at,
-            array_position(s.feature_names, %(freshness)s) AS freshness_at
-        FROM sessions s
-        WHERE s.use_case = %(use_case)s AND s.source = 'ranking' AND s.serve_time >= %(from_time)s {within}
+        SELECT *, cardinality(item_ids) AS shown, greatest(cardinality(feature_names), 1) AS width,
+            cardinality(feature_values) / greatest(cardinality(feature_names), 1) AS places,
+            array_position(feature_names, %(diversity)s) AS diversity_at,
+            array_position(feature_names, %(freshness)s) AS freshness_at
+        FROM sessions
+        WHERE use_case = %(use_case)s AND source = 'ranking' AND serve_time >= %(from_time)s {within}
         OFFSET 0
     ) AS s
     CROSS JOIN LATERAL (
-        SELECT count(DISTINCT i.item_id) FILTER (WHERE i.event_type = ANY (%(clicks)s::text[])) AS clicked,
-            count(DISTINCT i.item_id) FILTER (WHERE i.event_type = ANY (%(strong)s::text[])) AS strong,
-            count(DISTINCT i.item_id) FILTER (WHERE i.event_type = ANY (%(dislikes)s::text[])) AS disliked
-        FROM interactions i WHERE i.session_id = s.session_id AND i.rank > 0
-    ) AS drew
-    CROSS JOIN LATERAL (
-        SELECT sum(s.feature_values[row + s.diversity_at]::float8) AS diversity,
-            count(s.feature_values[row + s.diversity_at]) AS diverse,
-            sum(s.feature_values[row + s.freshness_at]::float8) AS freshness,
-            count(s.feature_values[row + s.freshness_at]) AS fresh
-        FROM generate_series(0, cardinality(s.feature_values) - 1, s.width) AS row
+        SELECT sum(s.feature_values[before + s.diversity_at]::float8) AS diversity,
+            sum(s.feature_values[before + s.freshness_at]::float8) AS freshness
+        FROM generate_series(0, cardinality(s.feature_values) - 1, s.width) AS before
     ) AS logged
+), drew AS (
+    SELECT l.list,
+        bool_or(i.event_type = ANY (%(clicks)s::text[])) AS clicked,
+        bool_or(i.event_type = ANY (%(strong)s::text[])) AS strong,
+        bool_or(i.event_type = ANY (%(dislikes)s::text[])) AS disliked
+    FROM lists l JOIN interactions i ON i.session_id = l.session_id AND i.rank > 0
+    GROUP BY l.list, i.item_id
+), outcomes AS (
+    SELECT list, count(*) FILTER (WHERE clicked) AS clicked, count(*) FILTER (WHERE strong) AS strong,
+        count(*) FILTER (WHERE disliked) AS disliked
+    FROM drew GROUP BY list
 ), subjects AS (
     SELECT arm, release, count(*) AS lists, count(*) FILTER (WHERE reranked) AS reranked,
-        sum(shown)::float8 AS shown, sum(clicked)::float8 AS clicked, sum(strong)::float8 AS strong,
-        sum(disliked)::float8 AS disliked, sum(diversity) AS diversity, sum(diverse) AS diverse,
-        sum(freshness) AS freshness, sum(fresh) AS fresh
-    FROM lists GROUP BY arm, release, subject_id
+        sum(shown)::float8 AS shown, coalesce(sum(clicked), 0)::float8 AS clicked,
+        coalesce(sum(strong), 0)::float8 AS strong, coalesce(sum(disliked), 0)::float8 AS disliked,
+        sum(diversity) AS diversity, sum(diverse) AS diverse, sum(freshness) AS freshness, sum(fresh) AS fresh
+    FROM lists LEFT JOIN outcomes USING (list) GROUP BY arm, release, subject_id
 )
 SELECT arm, release, count(*) AS subjects, sum(lists) AS lists, sum(reranked) AS reranked,
     sum(shown) AS shown, sum(shown * shown) AS shown_squares,
@@ -66,8 +76,8 @@ class PostgresReactions:
 
     def sum_reactions(self, which: ServedLists, kinds: ReactionKinds) -> tuple[Reactions, ...]:
         """Sum up what came of lists by arm, then release."""
-        within = "AND s.serve_time < %(to_time)s" if which.to_time is not None else ""
-        within += " AND s.release = %(release)s" if which.release else ""
+        within = "AND serve_time < %(to_time)s" if which.to_time is not None else ""
+        within += " AND release = %(release)s" if which.release else ""
         parameters = {
             "use_case": which.use_case,
             "from_time": which.from_time,

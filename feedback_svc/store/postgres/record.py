@@ -29,7 +29,7 @@ SELECT record_interactions(%s::text[], %s::text[], %s::text[], %s::text[], %s::t
 RECORD_SESSIONS = """
 SELECT duplicates, tied FROM record_sessions(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::text[], %s::boolean[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[],
-    %s::text[], %s::text[], %s::timestamptz)
+    %s::text[], %s::text[], %s::timestamptz, %s::text[])
 """
 REASON = "\x1e"
 SUBJECT_STATE = "SELECT * FROM subject_state(%s, %s, %s, %s, %s)"
@@ -59,6 +59,7 @@ class PostgresRecord:
             _nullable([number_array(s.propensities) if any(s.propensities) else None for s in sessions]),
             text_array([number_array(s.feature_values) for s in sessions]),
             now,
+            _nullable([_logged(s.retrieval_scores) for s in sessions]),
         )
         row = self._database.run(
             lambda connection: connection.exec_driver_sql(RECORD_SESSIONS, parameters).one()
@@ -178,6 +179,11 @@ def _nullable(values: Sequence[str | None]) -> str:
     return f"{{{','.join(written)}}}"
 
 
+def _logged(scores: Sequence[float | None]) -> str | None:
+    """Return the literal of a number array in which some are null; None for no array at all."""
+    return f"{{{','.join('NULL' if s is None else repr(s) for s in scores)}}}" if scores else None
+
+
 def _within(
     statement: Select[Any],
     row: type[SessionRow] | type[InteractionRow],
@@ -214,6 +220,7 @@ def session_of(row: Row[Any]) -> Session:
         methods=tuple(Method(method) if method else None for method in row.methods),
         propensities=tuple(row.propensities or [0.0] * len(row.item_ids)),
         feature_values=tuple(row.feature_values),
+        retrieval_scores=tuple(row.retrieval_scores or ()),
     )
 
 

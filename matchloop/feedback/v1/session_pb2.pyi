@@ -100,12 +100,15 @@ class SessionItem(_message.Message):
     RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     score: _builtins.float
-    """The final score the list was ordered by; finite."""
+    """The final score the list was ordered by; finite. Where chance then changed the order,
+    an item keeps its score.
+    """
     method: Global___Method.ValueType
     """UNSPECIFIED for a list of the client's own."""
     propensity: _builtins.float
-    """Probability with which this item was placed at this rank; 0: not logged, else in
-    (0, 1].
+    """Probability with which this item was placed at this rank, over all that chance could
+    have done with this list, whatever it did; 1 where it could do nothing. 0: not
+    logged, else in (0, 1].
     """
     retrieval_score: _builtins.float
     """The method's own score, before calibration and ranking; finite. Left out: not logged."""

@@ -129,7 +129,9 @@ class RecommendResponse(_message.Message):
     """True when the model ordered the list; false for the rule-based or popular order."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_recommendation_pb2.RankedItem]:
-        """Best first; may be fewer than asked when no more are left."""
+        """Best first, but for what exploration changed; may be fewer than asked when no more
+        are left.
+        """
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -287,8 +289,12 @@ class TraceResponse(_message.Message):
     DATA_MANIFEST_SHA256_FIELD_NUMBER: _builtins.int
     SNAPSHOT_WATERMARK_FIELD_NUMBER: _builtins.int
     RELEASE_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
     data_manifest_sha256: _builtins.str
-    """The snapshot and its data sets that the release was trained on."""
+    """The snapshot and its data sets that the release was trained on. Also known of
+    releases that serve no longer; empty when the list has no release, or none that is
+    registered.
+    """
     snapshot_watermark: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session: ...
@@ -296,6 +302,12 @@ class TraceResponse(_message.Message):
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_recommendation_pb2.RankedItem]: ...
     @_builtins.property
     def release_create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`registry` when it could not be asked: the three above are empty, later they may not
+        be.
+        """
+
     def __init__(
         self,
         *,
@@ -304,10 +316,11 @@ class TraceResponse(_message.Message):
         data_manifest_sha256: _builtins.str = ...,
         snapshot_watermark: _builtins.int = ...,
         release_create_time: _timestamp_pb2.Timestamp | None = ...,
+        degraded: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["release_create_time", b"release_create_time", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_manifest_sha256", b"data_manifest_sha256", "items", b"items", "release_create_time", b"release_create_time", "session", b"session", "snapshot_watermark", b"snapshot_watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_manifest_sha256", b"data_manifest_sha256", "degraded", b"degraded", "items", b"items", "release_create_time", b"release_create_time", "session", b"session", "snapshot_watermark", b"snapshot_watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

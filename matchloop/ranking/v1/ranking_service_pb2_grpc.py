@@ -65,7 +65,9 @@ class RankingServiceServicer:
         """Recommends items to a subject: candidates, features, scores, list. The list is
         stored as a session before the reply (or spooled on disk while the store is down,
         and `degraded` says so), so that reactions can be tied to it by `session_id`.
-        Not idempotent: each call makes a session.
+        Not idempotent: each call makes a session. Where the use case is explored, chance
+        changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+        call's metadata: a retry under the same id gets the same order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,8 +81,8 @@ class RankingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Trace(self, request, context):
-        """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-        release and that release's data.
+        """Tells where a list came from: tier, methods, raw and final scores, features,
+        propensities, arm, release and that release's data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,13 +37,15 @@ class RankingServiceStub:
     """Recommends items to a subject: candidates, features, scores, list. The list is
     stored as a session before the reply (or spooled on disk while the store is down,
     and `degraded` says so), so that reactions can be tied to it by `session_id`.
-    Not idempotent: each call makes a session.
+    Not idempotent: each call makes a session. Where the use case is explored, chance
+    changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+    call's metadata: a retry under the same id gets the same order.
     """
     Rank: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]
     """Reranks a list the client brings and stores it as a session, like Recommend."""
     Trace: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.TraceRequest, _ranking_service_pb2.TraceResponse]
-    """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-    release and that release's data.
+    """Tells where a list came from: tier, methods, raw and final scores, features,
+    propensities, arm, release and that release's data.
     """
     GetExperimentResults: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.GetExperimentResultsRequest, _ranking_service_pb2.GetExperimentResultsResponse]
     """Returns the results by arm of the running experiment, else of the latest. Intervals
@@ -60,13 +62,15 @@ class RankingServiceAsyncStub(RankingServiceStub):
     """Recommends items to a subject: candidates, features, scores, list. The list is
     stored as a session before the reply (or spooled on disk while the store is down,
     and `degraded` says so), so that reactions can be tied to it by `session_id`.
-    Not idempotent: each call makes a session.
+    Not idempotent: each call makes a session. Where the use case is explored, chance
+    changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+    call's metadata: a retry under the same id gets the same order.
     """
     Rank: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]  # type: ignore[assignment]
     """Reranks a list the client brings and stores it as a session, like Recommend."""
     Trace: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.TraceRequest, _ranking_service_pb2.TraceResponse]  # type: ignore[assignment]
-    """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-    release and that release's data.
+    """Tells where a list came from: tier, methods, raw and final scores, features,
+    propensities, arm, release and that release's data.
     """
     GetExperimentResults: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.GetExperimentResultsRequest, _ranking_service_pb2.GetExperimentResultsResponse]  # type: ignore[assignment]
     """Returns the results by arm of the running experiment, else of the latest. Intervals
@@ -86,7 +90,9 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Recommends items to a subject: candidates, features, scores, list. The list is
         stored as a session before the reply (or spooled on disk while the store is down,
         and `degraded` says so), so that reactions can be tied to it by `session_id`.
-        Not idempotent: each call makes a session.
+        Not idempotent: each call makes a session. Where the use case is explored, chance
+        changes the order of some lists within stated bounds, seeded by `x-request-id` of the
+        call's metadata: a retry under the same id gets the same order.
         """
 
     @_abc_1.abstractmethod
@@ -103,8 +109,8 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ranking_service_pb2.TraceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ranking_service_pb2.TraceResponse, _abc.Awaitable[_ranking_service_pb2.TraceResponse]]:
-        """Tells where a list came from: tier, methods, raw and final scores, features, arm,
-        release and that release's data.
+        """Tells where a list came from: tier, methods, raw and final scores, features,
+        propensities, arm, release and that release's data.
         """
 
     @_abc_1.abstractmethod

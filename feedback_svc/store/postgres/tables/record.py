@@ -8,7 +8,7 @@ from sqlalchemy import FetchedValue, Index, SmallInteger, text
 from sqlalchemy.dialects.postgresql import ARRAY, REAL
 from sqlalchemy.orm import Mapped, mapped_column
 
-from feedback_svc.store.postgres.tables.base import Base
+from feedback_svc.store.postgres.tables.base import DOUBLES, Base
 
 
 class SessionRow(Base):
@@ -32,6 +32,7 @@ class SessionRow(Base):
     methods: Mapped[list[str]]
     propensities: Mapped[list[float] | None]
     feature_values: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+    retrieval_scores: Mapped[list[float | None] | None] = mapped_column(DOUBLES)
     __table_args__ = (
         Index("sessions_by_subject", "use_case", "subject_id", "serve_time", "session_id"),
         Index("sessions_by_time", "use_case", "serve_time", "session_id"),

@@ -1,0 +1,255 @@
+"""Does swapping a release slow requests down? ``python -m benchmarks.reload --out FILE.json``.
+
+A stack of real processes serves `Recommend` at a bounded rate. A release is promoted; both services fetch,
+verify, load and swap it in while requests go on; again and again, over three releases, so that each has to
+be loaded anew. The p99 of the time from promotion until both services serve it is held against the p99 of as
+many seconds just before, over some swaps together; `reload_p99_ratio` is the median over such groups.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from benchmarks.report import Better, Target, about, targets_table, write_report
+from matchloop.candidate.v1.candidate_service_pb2 import GetCandidatesRequest
+from matchloop.errors import Unavailable
+from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
+from matchloop.release import CHAMPION, Manifest, MlflowRegistry, write_golden
+from matchloop.release.golden import read_golden
+from matchloop.rerank.scorer import PART, Ranker
+from matchloop.testing.releases import write_ranker
+from matchloop.usecase import load_use_cases
+from playground.clients import Clients
+from playground.demo.training import Trainer
+from playground.load import load_market
+from playground.market import Market
+from playground.stack import Ports, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from matchloop.usecase import UseCase
+
+USE_CASE = "developer_startup"
+RELEASES = 3
+"""Services keep two in memory, so the third is always loaded."""
+BOUND = 1.5
+_PICK_UP_SECONDS = 30.0
+_TIMEOUT = 10.0
+
+console = Console()
+
+
+@dataclass
+class Load:
+    """Requests at a bounded rate from threads of their own, until closed; each one's begin and time taken.
+
+    Parameters
+    ----------
+    rate
+        Requests a second, all threads together; a thread that is late does not catch up.
+    """
+
+    clients: Clients
+    subjects: Sequence[str]
+    rate: float
+    threads: int = 4
+    spent: list[tuple[float, float]] = field(default_factory=list)
+    failed: int = 0
+
+    def __enter__(self) -> Load:
+        self._closed = threading.Event()
+        self._running = [threading.Thread(target=self._run, args=(n,)) for n in range(self.threads)]
+        for thread in self._running:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        for thread in self._running:
+            thread.join()
+
+    def between(self, begin: float, end: float) -> list[float]:
+        """Return the milliseconds of the requests that ran in a span of time."""
+        return [spent * 1000.0 for began, spent in self.spent if began + spent >= begin and began < end]
+
+    def _run(self, number: int) -> None:
+        rng = np.random.default_rng(number)
+        pause = self.threads / self.rate
+        next_at = time.perf_counter() + pause * number / self.threads
+        while not self._closed.wait(max(0.0, next_at - time.perf_counter())):
+            subject = self.subjects[int(rng.integers(len(self.subjects)))]
+            began = time.perf_counter()
+            request = RecommendRequest(use_case=USE_CASE, subject_id=subject, count=10, preview=True)
+            try:
+                self.clients.ranking.Recommend(request, timeout=_TIMEOUT)
+            except Exception:  # noqa: BLE001 - a failed request is counted, and the figures say so
+                self.failed += 1
+            self.spent.append((began, time.perf_counter() - began))
+            next_at = max(next_at + pause, time.perf_counter())
+
+
+def reload_figures(
+    folder: Path | None = None, *, groups: int = 5, swaps: int = 4, rate: float = 40.0
+) -> tuple[Target, dict[str, object]]:
+    """Measure `reload_p99_ratio`.
+
+    Parameters
+    ----------
+    folder
+        For the stack; None: a folder that goes.
+    groups, swaps
+        So many ratios, each over so many swaps together.
+    rate
+        Requests a second.
+
+    Returns
+    -------
+    The target, and what it is made of: p50 and p99 before and during each group in milliseconds, seconds
+    from promotion to service, requests and failures.
+    """
+    with tempfile.TemporaryDirectory(prefix="reload-") as scratch:
+        Path(scratch).chmod(0o755)
+        where = (folder or Path(scratch)) / "stack"
+        use_case = load_use_cases()[USE_CASE]
+        with Stack(where, ports=Ports.free(), poll_seconds=0.5) as stack, stack.clients() as clients:
+            subjects = _loaded(clients)
+            versions = _registered(stack, clients, use_case, Path(scratch))
+            registry = MlflowRegistry(stack.registry_uri)
+            with Load(clients, subjects, rate) as load:
+                found = [
+                    _group(load, registry, clients, versions, first=group * swaps, swaps=swaps)
+                    for group in range(groups)
+                ]
+    ratios = [each["p99_during"] / each["p99_before"] for each in found]
+    target = Target(
+        "reload_p99_ratio", float(np.median(ratios)), BOUND, Better.LOWER, float(min(ratios)), max(ratios)
+    )
+    return target, {"groups": found, "requests": len(load.spent), "failed": load.failed, "rate": rate}
+
+
+def _loaded(clients: Clients) -> list[str]:
+    market = Market.generated(load_use_cases(), seed=7, now=datetime.now(UTC)).only((USE_CASE,))
+    load_market(clients, market, np.random.default_rng(7), console)
+    return market.panel(USE_CASE, 200, np.random.default_rng(7))
+
+
+def _registered(stack: Stack, clients: Clients, use_case: UseCase, scratch: Path) -> list[tuple[str, str]]:
+    """Train a release, and register three like it, with a ranker; return (release, version)."""
+    trainer = Trainer(stack, clients)
+    trainer.retrain(USE_CASE, trainer.snapshot())
+    registry = MlflowRegistry(stack.registry_uri)
+    trained = registry.resolve(USE_CASE, CHAMPION)
+    assert trained is not None
+    source = registry.fetch(trained, scratch / "fetched")
+    manifest, found = Manifest.read(source), []
+    for number in range(RELEASES):
+        folder = scratch / f"release{number}"
+        shutil.copytree(source, folder)
+        rng = np.random.default_rng(number)
+        write_ranker(folder / PART, use_case, rng)
+        ranker = Ranker.load(folder / PART, use_case)
+        write_golden(folder, {**read_golden(source), PART: ranker.golden_case(rng)})
+        (folder / "manifest.json").unlink()
+        Manifest.write(
+            folder,
+            release=f"reload{number}",
+            use_case=use_case,
+            created=manifest.created,
+            snapshot=manifest.snapshot,
+            parts=[*(part for part in manifest.parts if part != PART), PART],
+            metrics=manifest.metrics,
+        )
+        known = registry.register(folder, USE_CASE, run_id=None, metrics={})
+        found.append((known.release, known.version))
+    return found
+
+
+def _group(
+    load: Load,
+    registry: MlflowRegistry,
+    clients: Clients,
+    versions: Sequence[tuple[str, str]],
+    *,
+    first: int,
+    swaps: int,
+) -> dict[str, float]:
+    before: list[float] = []
+    during: list[float] = []
+    took = []
+    for number in range(first, first + swaps):
+        release, version = versions[number % RELEASES]
+        begin = time.perf_counter()
+        registry.set_alias(USE_CASE, CHAMPION, version)
+        end = _picked_up(clients, release)
+        during += load.between(begin, end)
+        took.append(end - begin)
+        time.sleep(0.5)  # what the swap left behind is over
+        begin = time.perf_counter()
+        _quiet(clients, seconds=end - begin + took[-1] + 0.5)
+        before += load.between(begin, time.perf_counter())
+    p50, p99 = ([float(np.percentile(each, q)) for each in (before, during)] for q in (50, 99))
+    return {
+        "p50_before": p50[0],
+        "p50_during": p50[1],
+        "p99_before": p99[0],
+        "p99_during": p99[1],
+        "seconds_to_service": float(np.median(took)),
+        "requests_before": len(before),
+        "requests_during": len(during),
+    }
+
+
+def _picked_up(clients: Clients, release: str) -> float:
+    """Ask both services what they serve, a little at a time, until both serve `release`; return when."""
+    for served in _asked(clients, seconds=_PICK_UP_SECONDS):
+        if served == {release}:
+            return time.perf_counter()
+    raise Unavailable(f"{release} was not picked up in {_PICK_UP_SECONDS:g} s")
+
+
+def _quiet(clients: Clients, *, seconds: float) -> None:
+    """Ask the same for as long as a swap takes, while nothing is swapped."""
+    for _ in _asked(clients, seconds=seconds):
+        pass
+
+
+def _asked(clients: Clients, *, seconds: float) -> Iterator[set[str]]:
+    give_up = time.perf_counter() + seconds
+    while time.perf_counter() < give_up:
+        recommend = RecommendRequest(use_case=USE_CASE, subject_id="nobody", count=1, preview=True)
+        candidates = GetCandidatesRequest(use_case=USE_CASE, subject_id="nobody", count=1)
+        yield {
+            clients.ranking.Recommend(recommend, timeout=_TIMEOUT).release,
+            clients.candidate.GetCandidates(candidates, timeout=_TIMEOUT).release,
+        }
+        time.sleep(0.05)
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
+    groups: int = 5,
+    swaps: int = 4,
+    rate: float = 40.0,
+) -> None:
+    """Measure, print, write."""
+    told = about()
+    target, figures = reload_figures(groups=groups, swaps=swaps, rate=rate)
+    console.print(targets_table("reload", [target]), figures)
+    if out is not None:
+        write_report(out, told, {"reload": figures}, [target])
+
+
+if __name__ == "__main__":
+    typer.run(main)

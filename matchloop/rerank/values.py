@@ -1,0 +1,71 @@
+"""An item's discrete values as ranking features weigh them, and what values a subject took to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from matchloop.entities import discrete_values
+
+if TYPE_CHECKING:
+    from matchloop.entities import Entity
+
+DiscreteValues = Mapping[str, Sequence[str]]
+"""The discrete values of one item by feature name."""
+
+
+ValueShares = Sequence[tuple[str, tuple[str, ...], float]]
+"""One item's discrete values, ready to be weighed: by feature, in the order of their names, the distinct
+values, sorted, and the share of each, 1/√count. Of `value_shares`; worth keeping with the item."""
+
+
+def discrete_features(item: Entity) -> dict[str, tuple[str, ...]]:
+    """Return an item's categorical and multi values by feature name; features without values are left out."""
+    found = {name: discrete_values(value) for name, value in item.features.items()}
+    return {name: values for name, values in found.items() if values}
+
+
+def value_shares(values: DiscreteValues) -> ValueShares:
+    """Return an item's values ready to be weighed; features without values are left out."""
+    distinct = ((name, tuple(sorted(set(values[name])))) for name in sorted(values))
+    return tuple((name, held, 1.0 / math.sqrt(len(held))) for name, held in distinct if held)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueProfile:
+    """What values the items had that a subject reacted to.
+
+    Parameters
+    ----------
+    weights
+        Weight by item feature name and value, each feature's weights of Euclidean length 1; negative
+        for values the subject pushed away. Empty for a subject that reacted to nothing.
+    """
+
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, reactions: Iterable[tuple[ValueShares, float]]) -> ValueProfile:
+        """Build the profile from (the item's values, the reaction's weight) pairs, in any order.
+
+        The weight is the event's, decayed as the caller sees fit; a dislike's is negative. An item's
+        weight is shared by the values of a feature (1/√count each), so an item with many values does
+        not drown the others.
+        """
+        sums: dict[str, dict[str, float]] = {}
+        for shares, weight in reactions:
+            for name, values, share in shares:
+                bucket = sums.get(name)
+                if bucket is None:
+                    bucket = sums[name] = {}
+                each = weight * share
+                for value in values:
+                    bucket[value] = bucket.get(value, 0.0) + each
+        weights = {}
+        for name in sorted(sums):
+            length = math.sqrt(sum([weight * weight for weight in sums[name].values()]))
+            if length > 0.0:
+                weights[name] = {value: weight / length for value, weight in sums[name].items()}
+        return cls(weights)

@@ -1,0 +1,178 @@
+"""Gates on the ranker: its order of the latest lists, how far its scores can be believed, how long it takes.
+
+It is judged by whole lists. A positive at a deep rank had less of a chance, so it counts by the inverse of
+its rank's examination probability (Joachims et al. 2017, "Unbiased learning-to-rank with biased feedback",
+eq. 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matchloop.position import Weighting, exposure_weight
+from matchloop.rerank.calibration import logit, sigmoid
+from matchloop.rerank.features import FeatureColumns
+from matchloop.rerank.placement import CandidateList, place
+from matchloop.rerank.scorer import RuleScorer
+from matchloop.usecase import Method
+from training_jobs.gates import Gate, Verdict, ranker_gate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from matchloop.rerank.scorer import Ranker, Scorer
+    from matchloop.usecase import UseCase
+    from training_jobs.config import GateConfig
+    from training_jobs.datasets import RankerDataset
+
+BINS = 10
+CANDIDATES = 20
+TIMED = 300
+"""Lists timed, of each kind."""
+
+
+def list_gains(lists: RankerDataset, scores: NDArray[np.float32], k: int = 10) -> NDArray[np.float64]:
+    """Return the discounted gain of each list that holds a positive, in order of serving.
+
+    Σ gain / log2(place + 1) over its positives among the first k by `scores` (n,), gain being 1 over the
+    examination probability of the rank it was shown at; all lists over the mean of the best they could
+    have. Ties keep the order that was served.
+    """
+    if not lists.positives:
+        return np.zeros(0)
+    gain = np.where(lists.label > 0.5, exposure_weight(lists.rank, Weighting.INVERSE), 0.0)
+    reached, best = (
+        _discounted(lists.group, gain, order, k)
+        for order in (
+            np.lexsort((lists.rank, -scores, lists.group)),
+            np.lexsort((-gain, lists.group)),
+        )
+    )
+    has = best > 0.0
+    found: NDArray[np.float64] = reached[has] / best[has].mean()
+    return found
+
+
+def _discounted(
+    group: NDArray[np.int64], gain: NDArray[np.float64], order: NDArray[np.int64], k: int
+) -> NDArray[np.float64]:
+    _, start, size = np.unique(group[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(start, size)
+    worth = np.where(place < k, gain[order] / np.log2(place + 2.0), 0.0)
+    return np.asarray(np.add.reduceat(worth, start), dtype=np.float64)
+
+
+def quality_gate(
+    lists: RankerDataset,
+    candidate: Ranker,
+    champion: Ranker | None,
+    config: GateConfig,
+    rng: np.random.Generator,
+) -> Gate:
+    """Ask that the ranker order the latest lists no worse than the retrieval, nor than the champion's."""
+    teacher = logit(lists.original_score)
+    rivals = {"teacher": list_gains(lists, teacher)}
+    if champion is not None:
+        rivals["champion"] = list_gains(lists, teacher + champion.adjustment(lists.features))
+    whose, best = max(rivals.items(), key=lambda each: float(each[1].mean()) if len(each[1]) else 0.0)
+    mine = list_gains(lists, teacher + candidate.adjustment(lists.features))
+    return ranker_gate(mine, best, champion=whose == "champion", config=config, rng=rng)
+
+
+def calibration_error(
+    scores: NDArray[np.float64], outcomes: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
+    """Return the expected calibration error of scores (n,) for outcomes in {0, 1}, weighted; 0 for none.
+
+    Over `BINS` bins of equal weight by score, each bin's distance between mean score and share of positives,
+    by its weight (Naeini, Cooper, Hauskrecht 2015, with equal-mass bins).
+    """
+    whole = float(weights.sum())
+    if whole <= 0.0:
+        return 0.0
+    order = np.argsort(scores, kind="stable")
+    share = (np.cumsum(weights[order]) - weights[order] / 2.0) / whole
+    bins = np.minimum((share * BINS).astype(np.int64), BINS - 1)
+    apart = np.bincount(bins, weights=(weights * (scores - outcomes))[order], minlength=BINS)
+    return float(np.abs(apart).sum() / whole)
+
+
+def calibration_gate(
+    lists: RankerDataset,
+    candidate: Ranker,
+    champion: Ranker | None,
+    config: GateConfig,
+    weighting: Weighting,
+) -> Gate:
+    """Ask that the scores be about as near to what came of them as the champion's, or the teacher's.
+
+    Outcomes are strong positives. Each item weighs what its rank makes it worth to the ranker (by default
+    `discount`): what stood too deep to be looked at says little about whether it was wanted.
+    """
+    name = "ranker_calibration"
+    positive_lists = len(np.unique(lists.group[lists.label > 0.5]))
+    if positive_lists < config.least_pairs:
+        note = f"{positive_lists} latest lists with a positive, {config.least_pairs} are needed"
+        return Gate(name, 0.0, 0.0, Verdict.SKIPPED, note)
+    weights = exposure_weight(
+        lists.rank, Weighting.DISCOUNT if weighting is Weighting.ESTIMATED else weighting
+    )
+    teacher = logit(lists.original_score)
+
+    def error(logits: NDArray[np.float32]) -> float:
+        scores = sigmoid(logits).astype(np.float64)
+        return calibration_error(scores, lists.label.astype(np.float64), weights)
+
+    mine = error(teacher + candidate.adjustment(lists.features))
+    rival = teacher if champion is None else teacher + champion.adjustment(lists.features)
+    theirs, whose = error(rival), "teacher" if champion is None else "champion"
+    threshold = theirs + config.calibration_tolerance
+    verdict = Verdict.PASSED if mine <= threshold else Verdict.REFUSED
+    note = f"expected calibration error, {whose}'s {theirs:.4f} + {config.calibration_tolerance:g}"
+    return Gate(name, mine, threshold, verdict, f"{note}, weighted by rank: {weighting}")
+
+
+def latency_gates(
+    ranker: Ranker,
+    use_case: UseCase,
+    config: GateConfig,
+    rng: np.random.Generator,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Gate]:
+    """Time the placement of 20 candidates through the class that serves, in turns with the rule."""
+    columns, rule = FeatureColumns.of(use_case), RuleScorer(use_case)
+    spent: dict[str, list[float]] = {"ranker": [], "rule": []}
+    scorers: tuple[tuple[str, Scorer], ...] = (("ranker", ranker), ("rule", rule))
+    for _ in range(TIMED):
+        candidates = _candidates(use_case, columns, rng)
+        for name, scorer in scorers:
+            began = clock()
+            place(candidates, columns, scorer)
+            spent[name].append((clock() - began) * 1000.0)
+    gates = []
+    for quantile, bound in ((50, config.latency_p50_ms), (99, config.latency_p99_ms)):
+        mine, baseline = (float(np.percentile(spent[name][TIMED // 10 :], quantile)) for name in spent)
+        threshold = max(bound, config.latency_over_rule * baseline)
+        verdict = Verdict.PASSED if mine <= threshold else Verdict.REFUSED
+        note = f"{CANDIDATES} candidates; at most {bound:g}, or {config.latency_over_rule:g} × the rule's "
+        gates.append(
+            Gate(f"ranker_p{quantile}_ms", mine, threshold, verdict, note + f"{baseline:.3f} just now")
+        )
+    return gates
+
+
+def _candidates(use_case: UseCase, columns: FeatureColumns, rng: np.random.Generator) -> CandidateList:
+    fields = len(use_case.ranking.diversity_fields)
+    values = [tuple((f"v{rng.integers(8)}",) for _ in range(fields)) for _ in range(CANDIDATES)]
+    return CandidateList(
+        items=tuple(f"i{n}" for n in range(CANDIDATES)),
+        retrieval_scores=rng.random(CANDIDATES, dtype=np.float32),
+        methods=(Method.TWO_TOWER,) * CANDIDATES,
+        item_features=rng.random((CANDIDATES, len(columns.item_names)), dtype=np.float32),
+        diversity_values=values,
+    )
