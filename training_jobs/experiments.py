@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from matchloop.acts import ActKind, ActNumber
 from matchloop.errors import Conflict, InvalidInput, MatchloopError, NotFound, Reason, Violation
 from matchloop.release import CHALLENGER, CHAMPION
+from training_jobs.promotion import gates_of, objections
 
 if TYPE_CHECKING:
     from matchloop.experiments.experiment import Experiment
@@ -83,8 +84,8 @@ def start_experiment(
     share
         Of subjects, over 0 and under 1.
     challenger
-        A registered release's id or version; None: the newest that is not champion, was not rolled back and
-        was made after the champion.
+        A registered release's id or version, whatever its gates said; None: the newest since the champion
+        that no gate refused and that was not rolled back.
 
     Raises
     ------
@@ -156,10 +157,9 @@ def stop_experiment(
 def _challenger(registry: Registry, champion: RegisteredRelease, name: str | None) -> RegisteredRelease:
     known = registry.list(champion.use_case)
     if name is None:
-        fit = [
-            each for each in known if int(each.version) > int(champion.version) and each.rolled_back is None
-        ]
-        wanted = "newer than the champion and not rolled back"
+        newer = [each for each in known if int(each.version) > int(champion.version)]
+        fit = [each for each in newer if not objections(each, gates_of(each))]
+        wanted = "newer than the champion, passed by its gates and not rolled back,"
     else:
         fit, wanted = [each for each in known if name in (each.release, each.version)], f"called {name}"
     if not fit:

@@ -29,9 +29,11 @@ from ranking_svc.served import Served
 from training_jobs.config import GuardConfig
 from training_jobs.experiments import start_experiment, stop_experiment
 from training_jobs.exposition import Key, Requests, read_requests
+from training_jobs.gates import Gate
+from training_jobs.gates import Verdict as GateVerdict
 from training_jobs.guards import Guard, Side, Verdict, ask_guards, lost
 from training_jobs.monitor import Monitor
-from training_jobs.promotion import promote_version
+from training_jobs.promotion import note_gates, promote_version
 
 USE_CASE = load_use_cases()["user_movie"]
 CONFIG = GuardConfig()
@@ -318,6 +320,16 @@ def test_an_experiment_is_started_and_stopped_in_both_places(world: World, tmp_p
     kinds = [(act["kind"], act["automatic"]) for act in world.record.acts]
     assert kinds == [(ActKind.EXPERIMENT_STARTED, False), (ActKind.EXPERIMENT_STOPPED, False)]
     assert start(world, challenger="1").challenger_release == "r1"
+
+
+def test_what_a_gate_refused_is_tried_only_when_it_is_named(world: World, tmp_path: Path) -> None:
+    refused = world.registry.register(
+        build_release(tmp_path / "r4", USE_CASE, release="r4"), USE_CASE.id, run_id=None, metrics={}
+    )
+    note_gates(world.registry, refused, [Gate("ranker_ndcg@10", 0.1, 0.2, GateVerdict.REFUSED)], "r3")
+    with pytest.raises(NotFound):
+        start(world)
+    assert start(world, challenger="r4").challenger_release == "r4"
 
 
 @pytest.mark.parametrize(

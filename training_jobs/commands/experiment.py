@@ -45,7 +45,7 @@ def start(
     share: Annotated[float, typer.Option(help="Of subjects that get it, between 0 and 1.")],
     release: Annotated[
         str | None,
-        typer.Option(help="Id or version. Left out: the newest since the champion, not rolled back."),
+        typer.Option(help="Id or version. Left out: the newest since the champion that its gates passed."),
     ] = None,
     registry: RegistryUri = REGISTRY,
 ) -> None:
