@@ -123,8 +123,8 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     shown = shown.filter(shown.has_features)
     if not config.rule_lists:
         shown = shown.filter(shown.reranked)
-    own = config.model_copy(update={"hard_share": config.ranker_hard_share})
-    found = with_outcome(shown, tables, use_case, own)
+    share = config.hard_share if config.ranker_hard_share is None else config.ranker_hard_share
+    found = with_outcome(shown, tables, use_case, config.model_copy(update={"hard_share": share}))
     found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
