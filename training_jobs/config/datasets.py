@@ -25,9 +25,9 @@ class DatasetConfig(Part):
     hard_share
         This top share of each list counts as shown with a high score too, whatever the scores' scale.
     ranker_hard_share
-        The same for the ranker; None: `hard_share`. 1 in the presets: whole lists, so that a pair of ranks can
-        come either way round. Were the upper half alone passed over, the ranker would learn to turn the order
-        it saw upside down (the bias of "skip above" preferences, Radlinski, Joachims 2006).
+        The same for the ranker; None: `hard_share`. 1 in the presets: whole lists, so that a pair of ranks
+        can come either way round. Were the upper half alone passed over, the ranker would learn to turn the
+        order it saw upside down (the bias of "skip above" preferences, Radlinski, Joachims 2006).
     attribution_minutes
         A list younger than this when the snapshot was taken gives no implicit negatives.
     random_negatives, random_negatives_reverse
