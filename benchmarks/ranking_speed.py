@@ -1,4 +1,4 @@
-"""How long ranking takes: a list of 20 candidates; a data set and a training from a million impressions."""
+"""How long ranking takes: a list of 20 candidates; data set and training from a million impressions."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def snapshot_of_lists(folder: Path, use_case: UseCase, lists: int, seed: int = 0
 def _reactions(
     liking: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Return the impressions somebody reacted to, and how: the higher a number in [0, 1], the likelier."""
+    """Return the impressions that were reacted to, and how: the higher `liking` in [0, 1], the likelier."""
     rank = np.arange(len(liking)) % SIZE + 1
     seen = rng.random(len(liking)) < examination(rank)
     drawn = rng.random(len(liking))

@@ -21,7 +21,7 @@ from candidate_svc.popularity import LivePopularity
 from candidate_svc.released import Models, ReleaseLoader
 from candidate_svc.retrieve import RECENCY, Retriever
 from candidate_svc.rows import ItemRows
-from feedback_svc.dislikes import HALF_LIFE_DAYS, Cut, decayed_factor, fold, values_cut
+from feedback_svc.dislikes import Cut, decayed_factor, fold, values_cut
 from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId, Kind
 from matchloop.features import HashingEmbedder
@@ -29,6 +29,7 @@ from matchloop.observe.metrics import Metrics
 from matchloop.release.slot import Loaded
 from matchloop.rerank.features import FeatureColumns, recency
 from matchloop.rerank.placement import CandidateList, RankedList, place
+from matchloop.rerank.scorer import Ranker, RuleScorer
 from matchloop.retrieval.profile import SubjectEvent
 from matchloop.snapshot import DISLIKES, INTERACTIONS, SESSIONS, TableName, entity_tables, write_snapshot
 from playground.market import Shown
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
     from candidate_svc.domain import Found
     from matchloop.entities import Entity
-    from matchloop.rerank.scorer import Scorer
     from matchloop.snapshot import Snapshot
+    from matchloop.usecase import UseCase
     from playground.market import Market, Reaction
     from training_jobs.config import TrainingConfig
 
@@ -52,8 +53,6 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 CANDIDATES, SHOWN = 20, 10
 STATE_EVENTS = 500
-
-assert HALF_LIFE_DAYS  # the decay of a dislike's cut, see `decayed_factor`
 
 
 @dataclass(slots=True)
@@ -94,12 +93,14 @@ class Service:
         Of the history.
     """
 
-    def __init__(self, market: Market, use_case: str, folder: Path, *, seed: int) -> None:
+    def __init__(self, market: Market, use_case: UseCase, folder: Path, *, seed: int) -> None:
         self.market, self.folder = market, folder
-        self.use_case = market.direction(use_case).use_case
+        self.use_case = use_case
         self.columns = FeatureColumns.of(self.use_case)
         self.now = NOW
         self._models: Loaded[Models] | None = None
+        self.ranker: Ranker | None = None
+        self.metrics: dict[str, float] = {}
         self._serve()
         self._subjects = {
             str(entity.key.id): _Subject(entity) for entity in market.entities[self.use_case.subject]
@@ -109,7 +110,7 @@ class Service:
         self.sessions: list[dict[str, Any]] = []
         self.dislikes: list[dict[str, Any]] = []
         for event in market.history(np.random.default_rng(seed)):
-            if event.use_case == use_case:
+            if event.use_case == use_case.id:
                 self._record(event.subject_id, event.item_id, event.event_type, event.event_time)
         self._count()
 
@@ -197,9 +198,10 @@ class Service:
             diversity_values=[each.diversity_values for each in found.candidates],
         )
 
-    def play(self, panel: Sequence[str], number: int, scorer: Scorer) -> None:
-        """Show a list to each subject, let the market react, and record both."""
+    def play(self, panel: Sequence[str], number: int) -> None:
+        """Show a list to each subject in the release's order, let the market react, and record both."""
         self.now = NOW + timedelta(days=number)
+        scorer = self.ranker or RuleScorer(self.use_case)
         lists = [place(self.find(name), self.columns, scorer, limit=SHOWN) for name in panel]
         shown = [Shown(name, ranked.items) for name, ranked in zip(panel, lists, strict=True)]
         told = self.market.react_all(self.use_case.id, shown, number)
@@ -280,14 +282,18 @@ class Service:
         created = self.now + timedelta(hours=12)
         return write_snapshot(self.folder / name, tables, watermark=len(self.interactions), created=created)
 
-    def train(self, config: TrainingConfig, name: str) -> None:
-        """Train a release on what happened so far, write it, and serve it."""
+    def train(self, config: TrainingConfig, name: str) -> Snapshot:
+        """Train a release on what happened so far, write it, and serve it; return what it was trained on."""
         snapshot = self.snapshot(f"{name}-snapshot")
         material = Material(snapshot, self.use_case, validation_share=config.dataset.validation_share)
-        fitted = fit(material, config, calibration={})
+        served = self.ranker.calibration if self.ranker else {}
+        fitted = fit(material, config, calibration=served)
+        self.metrics = fitted.metrics
         folder, created = self.folder / name, self.now
         manifest = assemble(
             folder, name, material, fitted.parts, metrics={}, created=created, seed=config.seed
         )
         models = self._loader.load(folder, manifest)
         self._models = Loaded(name, "1", models, manifest, created)
+        self.ranker = Ranker.load(folder / "ranker", self.use_case) if "ranker" in manifest.parts else None
+        return snapshot

@@ -120,8 +120,8 @@ class Als:
         model = query.models.als if query.models is not None else None
         if model is None:
             return SkipReason.MISSING
-        vector = _als_vector(model, query)
-        if vector is None or not vector.any():
+        vector = als_vector(model, query)
+        if vector is None:
             return SkipReason.NO_SIGNAL
         if query.allowed_count > direct(query):
             return model.search(vector, k, exclude=query.left_out, allow=query.may_show)
@@ -129,6 +129,15 @@ class Als:
         known = [id_ for id_ in ids if model.item_row(id_) is not None]
         scores = model.item_factors[model.item_rows(known)] @ vector
         return top_k(scores, k).hits(known)
+
+
+def als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
+    """Return the subject's factors, worked out once a request; None when nothing is known of it."""
+    vectors = query.notes.vectors
+    if Method.ALS not in vectors:
+        found = _als_vector(model, query)
+        vectors[Method.ALS] = found if found is not None and found.any() else None
+    return vectors[Method.ALS]
 
 
 def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
@@ -172,16 +181,27 @@ class TwoTower:
         model = query.models.two_tower if query.models is not None else None
         if model is None:
             return SkipReason.MISSING
-        history = _history(model, query)
-        if not history and not (query.subject is not None and query.subject.features):
+        vector = tower_vector(model, query)
+        if vector is None:
             return SkipReason.NO_SIGNAL
-        key = EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
-        vector = model.embed_subjects([query.subject or Entity(key)], [history])[0]
         if query.allowed_count > direct(query):
             return model.search(vector, k, exclude=query.left_out, allow=query.may_show)
         ids = [query.rows.id(row) for row in query.allowed_rows.tolist()]
         known, vectors = model.index.vectors(ids)
         return top_k(vectors @ vector, k).hits(known)
+
+
+def tower_vector(model: TwoTowerModel, query: Query) -> NDArray[np.float32] | None:
+    """Return the subject embedded, once a request; None when nothing is known of it."""
+    vectors = query.notes.vectors
+    if Method.TWO_TOWER not in vectors:
+        history = _history(model, query)
+        known = bool(history) or (query.subject is not None and bool(query.subject.features))
+        subject = query.subject or Entity(
+            EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
+        )
+        vectors[Method.TWO_TOWER] = model.embed_subjects([subject], [history])[0] if known else None
+    return vectors[Method.TWO_TOWER]
 
 
 def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from candidate_svc.rows import ItemRows
     from matchloop.retrieval.profile import ContentProfile, SubjectEvent
     from matchloop.retrieval.routing import Skip
-    from matchloop.usecase import Tier
+    from matchloop.usecase import Method, Tier
 
 
 @dataclass(slots=True)
@@ -37,9 +37,12 @@ class Notes:
         Content's, of the subject.
     left_out
         Methods that the ensemble had to do without, and why.
+    vectors
+        The subject's vector by method that has one; None: the method says nothing for it.
     """
 
     profile: ContentProfile | None = None
+    vectors: dict[Method, NDArray[np.float32] | None] = field(default_factory=dict)
     left_out: list[Skip] = field(default_factory=list)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.domain import EXPLANATIONS, Asked, Candidate, Found, SubjectState, Trends
+from candidate_svc.method_scores import MethodScores
 from candidate_svc.methods import ask
 from candidate_svc.query import Query, forever
 from candidate_svc.similar import similar
@@ -17,7 +18,13 @@ from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId
 from matchloop.errors import NotFound
 from matchloop.observe.logs import get_logger
-from matchloop.rerank.features import FeatureColumns, ItemFacts, item_features, numbers_of
+from matchloop.rerank.features import (
+    SCORE_FEATURES,
+    FeatureColumns,
+    ItemFacts,
+    item_features,
+    numbers_of,
+)
 from matchloop.rerank.values import ValueProfile, discrete_features
 from matchloop.retrieval.routing import method_order, route
 from matchloop.retrieval.scored import Hit
@@ -115,6 +122,8 @@ class Retriever:
         self._declared = tuple(feature for feature in declared if feature.name != RECENCY)
         self.feature_names = tuple(feature.name for feature in self._declared)
         self._numbers = numbers_of(use_case)
+        self._scored = [SCORE_FEATURES[name] for name in self.feature_names if name in SCORE_FEATURES]
+        self._scores = MethodScores(content)
 
     def find(self, asked: Asked, state: SubjectState | None, *, degraded: tuple[str, ...] = ()) -> Found:
         """Find candidates.
@@ -241,7 +250,7 @@ class Retriever:
         if not hits:
             return ()
         rows = self._rows.rows((hit.item for _, hit in hits), query.count)
-        features = self._features(query, rows).tolist()
+        features = self._features(query, rows, [hit.item for _, hit in hits]).tolist()
         fields = self._use_case.ranking.diversity_fields
         found = []
         for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
@@ -259,8 +268,10 @@ class Retriever:
             )
         return tuple(found)
 
-    def _features(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the ITEM ranking features of these rows, (len(rows), len(feature names))."""
+    def _features(
+        self, query: Query, rows: NDArray[np.int64], items: Sequence[EntityId]
+    ) -> NDArray[np.float32]:
+        """Return the ITEM ranking features of these items, in these rows, (len(rows), len(feature names))."""
         facts = ItemFacts(
             age_days=np.full(len(rows), np.nan),  # recency is ranking's
             views=self._counts.views(rows),
@@ -268,6 +279,7 @@ class Retriever:
             popularity_maximum=self._counts.maximum,
             values=[self._rows.shares(row) for row in rows.tolist()],
             profile=self._value_profile(query),
+            scores={method: self._scores.of(method, query, items) for method in self._scored},
             numbers={name: self._rows.numbers_or_mean(name, rows, query.count) for name in self._numbers},
             subject={} if query.subject is None else discrete_features(query.subject),
         )

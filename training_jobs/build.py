@@ -68,7 +68,7 @@ def build_datasets(material: Material, config: TrainingConfig, *, console: Conso
     use_case, snapshot = material.use_case, material.snapshot.manifest.fingerprint
     settings = config.dataset
     with progress_bar("data sets", 4, console) as bar:
-        curve = _curve(material, config)
+        curve = curve_of(material, config)
         bar.advance("als")
         training = material.training_part
         matrix = datasets.als_pairs(training, least_interactions=settings.least_interactions)
@@ -99,7 +99,7 @@ def build_datasets(material: Material, config: TrainingConfig, *, console: Conso
     return DataSets(als, pairs, ranker)
 
 
-def _curve(material: Material, config: TrainingConfig) -> ExaminationCurve | None:
+def curve_of(material: Material, config: TrainingConfig) -> ExaminationCurve | None:
     """Estimate examination, when a weighting asks for it, from the training part alone."""
     settings = config.dataset
     if Weighting.ESTIMATED not in (settings.ranker_weighting, settings.two_tower_weighting):

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from matchloop.errors import TooFewExamples
 from training_jobs import datasets
 from training_jobs.config import AlsTrial, Loss
 from training_jobs.judges import als_judge, judging_truth, tower_judge
+from training_jobs.search_ranges import any_of, around, widths
+from training_jobs.search_ranker import RankerSpace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,7 @@ class Searched(StrEnum):
 
     ALS = "als"
     TWO_TOWER = "two_tower"
+    RANKER = "ranker"
 
 
 class Space(Protocol):
@@ -88,11 +91,11 @@ class AlsSpace:
         """See `Space`."""
         own = self._config.als
         return {
-            "factors": _any_of((32, 64, 128, 256), own.factors),
-            "regularization": _around(0.1, 1000.0, *(trial.regularization for trial in own.trials)),
-            "alpha": _around(0.1, 1000.0, *(trial.alpha for trial in own.trials)),
-            "half_life_days": _any_of((None, 90.0, 365.0, 1000.0), *(t.half_life_days for t in own.trials)),
-            "saturation": _any_of((None, 0.1, 1.0, 10.0), *(t.saturation for t in own.trials)),
+            "factors": any_of((32, 64, 128, 256), own.factors),
+            "regularization": around(0.1, 1000.0, *(trial.regularization for trial in own.trials)),
+            "alpha": around(0.1, 1000.0, *(trial.alpha for trial in own.trials)),
+            "half_life_days": any_of((None, 90.0, 365.0, 1000.0), *(t.half_life_days for t in own.trials)),
+            "saturation": any_of((None, 0.1, 1.0, 10.0), *(t.saturation for t in own.trials)),
         }
 
     def starts(self) -> Sequence[Choice]:
@@ -155,21 +158,21 @@ class TowerSpace:
         """See `Space`."""
         own = self._config.two_tower
         return {
-            "hidden": _any_of(("128", "256", "512-256"), _widths(own.hidden)),
-            "dropout": _any_of((0.0, 0.1, 0.2, 0.3), *own.dropout[:1]),
+            "hidden": any_of(("128", "256", "512-256"), widths(own.hidden)),
+            "dropout": any_of((0.0, 0.1, 0.2, 0.3), *own.dropout[:1]),
             "loss": CategoricalDistribution([str(loss) for loss in Loss]),
-            "temperature": _around(0.01, 1.0, own.temperature),
+            "temperature": around(0.01, 1.0, own.temperature),
             "history": CategoricalDistribution([True, False]),
-            "learning_rate": _around(1e-4, 0.03, own.learning_rate),
-            "weight_decay": _around(1e-4, 0.3, max(own.weight_decay, 1e-8)),
-            "batch": _any_of((128, 256, 512, 1024), own.batch),
+            "learning_rate": around(1e-4, 0.03, own.learning_rate),
+            "weight_decay": around(1e-4, 0.3, max(own.weight_decay, 1e-8)),
+            "batch": any_of((128, 256, 512, 1024), own.batch),
         }
 
     def starts(self) -> Sequence[Choice]:
         """See `Space`."""
         own = self._config.two_tower
         settings = {name: getattr(own, name) for name in self.distributions}
-        settings["hidden"], settings["loss"] = _widths(own.hidden), str(own.loss)
+        settings["hidden"], settings["loss"] = widths(own.hidden), str(own.loss)
         settings["dropout"] = own.dropout[0] if own.dropout else 0.0
         settings["weight_decay"] = max(own.weight_decay, 1e-8)
         return [settings]
@@ -212,6 +215,7 @@ class TowerSpace:
 SPACES: Mapping[Searched, Callable[[Material, TrainingConfig], Space]] = {
     Searched.ALS: AlsSpace,
     Searched.TWO_TOWER: TowerSpace,
+    Searched.RANKER: RankerSpace,
 }
 
 
@@ -221,15 +225,3 @@ def _require_validation(material: Material, config: TrainingConfig) -> None:
             f"search: {material.count} interactions, and nobody in the last {material.count - material.cut} "
             "of them turned to an item that was new to them: there is nothing to choose by"
         )
-
-
-def _any_of(values: Sequence[Any], *more: Any) -> CategoricalDistribution:
-    return CategoricalDistribution(list(dict.fromkeys((*values, *more))))
-
-
-def _around(low: float, high: float, *own: float) -> FloatDistribution:
-    return FloatDistribution(min(low, *own), max(high, *own), log=True)
-
-
-def _widths(hidden: Sequence[int]) -> str:
-    return "-".join(map(str, hidden))

@@ -21,7 +21,7 @@ import numpy as np
 
 from matchloop.errors import InvalidInput, Violation
 from matchloop.rerank.values import DiscreteValues, ValueProfile, ValueShares
-from matchloop.usecase.model import LIST_FEATURES, FeatureType
+from matchloop.usecase.model import LIST_FEATURES, FeatureType, Method
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -55,6 +55,8 @@ class ItemFacts:
         n items' discrete values, each of `value_shares`.
     profile
         What the subject reacted to before this request.
+    scores
+        By method whose score is a ranking feature: (n,) what it says of each item, finite, 0 when nothing.
     numbers
         By numeric item feature that is a ranking feature: (n,) values, finite.
     subject
@@ -67,6 +69,7 @@ class ItemFacts:
     popularity_maximum: float
     values: Sequence[ValueShares]
     profile: ValueProfile = field(default_factory=ValueProfile)
+    scores: Mapping[Method, NDArray[np.float64]] = field(default_factory=dict)
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     subject: DiscreteValues = field(default_factory=dict)
 
@@ -147,6 +150,11 @@ class RankingFeature:
     compute: Callable[[ItemFacts], NDArray[np.float32]] | None = None
 
 
+SCORE_FEATURES: Mapping[str, Method] = {
+    f"{method}_score": method for method in (Method.ALS, Method.TWO_TOWER, Method.CONTENT)
+}
+"""What a method says of an item, whichever method found it."""
+
 RANKING_FEATURES: Mapping[str, RankingFeature] = {
     feature.name: feature
     for feature in (
@@ -158,6 +166,10 @@ RANKING_FEATURES: Mapping[str, RankingFeature] = {
         ),
         RankingFeature(
             "subject_affinity", Scope.ITEM, lambda facts: subject_affinity(facts.profile, facts.values)
+        ),
+        *(
+            RankingFeature(name, Scope.ITEM, lambda facts, of=method: facts.scores[of].astype(np.float32))
+            for name, method in SCORE_FEATURES.items()
         ),
         *(RankingFeature(name, Scope.LIST) for name in LIST_FEATURES),
     )

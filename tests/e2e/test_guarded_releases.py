@@ -1,7 +1,7 @@
 """A bad release, trained with labels inverted: refused, tried on a share, forced through, taken back.
 
-A market whose hidden preferences decide what its subjects click, like and reject; services, jobs, the
-registry and PostgreSQL as they are.
+A market whose hidden preferences decide what its subjects click, like and reject; services, jobs, registry
+and PostgreSQL as they are.
 """
 
 from __future__ import annotations

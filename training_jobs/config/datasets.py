@@ -25,9 +25,9 @@ class DatasetConfig(Part):
     hard_share
         This top share of each list counts as shown with a high score too, whatever the scores' scale.
     ranker_hard_share
-        The same for the ranker; None: `hard_share`. 1 in the presets: positives come from anywhere in a list,
-        so negatives from its top alone would teach that what the retrieval places high is bad (the
-        bias of "skip above" preferences, Radlinski, Joachims 2006).
+        The same for the ranker; None: `hard_share`. 1 in the presets: whole lists, so that a pair of ranks
+        can come either way round. Were the upper half alone passed over, the ranker would learn to turn the
+        order it saw upside down (the bias of "skip above" preferences, Radlinski, Joachims 2006).
     attribution_minutes
         A list younger than this when the snapshot was taken gives no implicit negatives.
     random_negatives, random_negatives_reverse
@@ -59,13 +59,6 @@ class DatasetConfig(Part):
     rule_lists: bool = True
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     least_interactions: Positive = 1
-
-    @property
-    def of_ranker(self) -> DatasetConfig:
-        """The settings under which the ranker's examples are chosen."""
-        if self.ranker_hard_share is None:
-            return self
-        return self.model_copy(update={"hard_share": self.ranker_hard_share})
 
     def random_of(self, use_case: UseCase) -> int:
         """Return the random negatives for each positive of this use case."""

@@ -10,10 +10,18 @@ from training_jobs.config.part import Part, Positive, Rate, Share
 
 
 class RankerConfig(Part):
-    """The ranker's network and how it is trained."""
+    """The ranker's network and how it is trained.
+
+    Parameters
+    ----------
+    teacher_seen
+        Whether the network looks at `model_score` and `original_score` too; else they reach the score by the
+        teacher's logit alone, which its release's own retrieval gives.
+    """
 
     hidden: tuple[Positive, ...] = (32, 16)
     dropout: Share = 0.2
+    teacher_seen: bool = False
     epochs: Positive = 20
     batch: Positive = 128
     learning_rate: Rate = 0.001

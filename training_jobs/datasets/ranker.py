@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 NEGATIVES = {"disliked": 1, "viewed": 2, "hard": 3}
 """Outcomes that make a negative, in the order they are preferred."""
 
+_CHANCES = 1_000_003
+
 
 @dataclass(frozen=True, slots=True)
 class RankerDataset:
@@ -114,27 +116,23 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     Only lists that the system itself served with their features logged count: a client's own and
     degraded ones have none; popular candidates count where they were ranked among others. Per list,
     `negatives_per_positive` negatives are kept for each positive: explicit dislikes first, then viewed only,
-    then hard ones, those that were clicked last. Among equals chance decides, the same each time, not the
-    rank: negatives from the top of lists and positives from all over would say that high is bad. Every
-    explicit dislike is kept, in lists without a positive too.
+    then hard ones, those that were clicked last, each drawn by chance (`_draw`). Every explicit dislike is
+    kept, in lists without a positive too.
     """
     shown = shown_items(tables, use_case)
     shown = shown.filter(shown.has_features)
     if not config.rule_lists:
         shown = shown.filter(shown.reranked)
-    found = with_outcome(shown, tables, use_case, config.of_ranker)
+    share = config.hard_share if config.ranker_hard_share is None else config.ranker_hard_share
+    found = with_outcome(shown, tables, use_case, config.model_copy(update={"hard_share": share}))
     found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
-    found = found.mutate(preference=order, draw=(found.session_id + "/" + found.item_id).hash())
+    found = found.mutate(preference=order, draw=_draw(found))
     in_list = ibis.window(group_by="session_id")
+    drawn = ibis.window(group_by=["session_id", found.preference == 0], order_by=["preference", "draw"])
     found = found.mutate(
-        positives=(found.preference == 0).sum().over(in_list),
-        place=ibis.row_number().over(
-            ibis.window(
-                group_by=["session_id", found.preference == 0], order_by=["preference", "draw", "rank"]
-            )
-        ),
+        positives=(found.preference == 0).sum().over(in_list), place=ibis.row_number().over(drawn)
     )
     found = found.filter(
         (found.preference <= 1) | (found.place < found.positives * config.negatives_per_positive)
@@ -155,6 +153,19 @@ def whole_lists(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig
     return found.anti_join(young, found.session_id == young.left_out).order_by(
         ["serve_time", "session_id", "rank"]
     )
+
+
+def _draw(found: Table) -> Any:
+    """Return numbers by chance, always the same, the lowest of which are taken first.
+
+    What nobody reacted to may not have been looked at. It is drawn in proportion to its rank's examination
+    probability (exponential races), so that a pair of ranks is as likely to come one way round as the other:
+    positives, which were looked at, come in that proportion by themselves.
+    """
+    chance = ((found.session_id + " " + found.item_id).hash() % _CHANCES + _CHANCES) % _CHANCES
+    race = -((chance + 0.5) / _CHANCES).ln()
+    looked_at = (found.outcome != "hard") | found.reacted
+    return looked_at.ifelse(race, race * (found["rank"] + 1).log2())
 
 
 def ranker_dataset(

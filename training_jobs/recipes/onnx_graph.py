@@ -25,6 +25,7 @@ def feed_forward(
     output_name: str,
     normalise: bool = False,
     residual: bool = False,
+    within: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> bytes:
     """Return an ONNX file: linear layers with ReLU between them, float32 (n, in) to (n, out), n free.
 
@@ -34,6 +35,8 @@ def feed_forward(
         Whether rows come out with Euclidean length 1 (a zero row stays zero).
     residual
         Whether the input ends with `out` further columns that are added to the last layer's output.
+    within
+        Lowest and highest value by input column, (in,) each: what is beyond counts as the bound.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -51,6 +54,16 @@ def feed_forward(
             helper.make_node("Slice", [input_name, "middle", "end", "axis"], ["added"]),
         ]
         at = "columns"
+    if within is not None:
+        constants += [
+            numpy_helper.from_array(np.ascontiguousarray(bound, dtype=np.float32), name)
+            for name, bound in zip(("low", "high"), within, strict=True)
+        ]
+        nodes += [
+            helper.make_node("Max", [at, "low"], ["raised"]),
+            helper.make_node("Min", ["raised", "high"], ["within"]),
+        ]
+        at = "within"
     for number, (weight, bias) in enumerate(layers):
         last = number == len(layers) - 1
         constants += [

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,15 +25,15 @@ from matchloop.rerank.calibration import (
     logit,
     sigmoid,
 )
-from matchloop.rerank.scorer import ONNX_FILE, ONNX_INPUT, ONNX_OUTPUT, RankerSpec
+from matchloop.rerank.scorer import ONNX_FILE, RankerSpec
 from matchloop.usecase import Method
 from training_jobs.datasets.ranker import split_by_time
 from training_jobs.evaluate.metrics import metrics_at
-from training_jobs.recipes.onnx_graph import feed_forward
 from training_jobs.recipes.progress import progress_bar
+from training_jobs.recipes.ranker_network import RankerNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -78,6 +77,7 @@ def train_ranker(
     seed: int,
     calibration: Mapping[Method, Platt],
     console: Console | None = None,
+    watch: Callable[[int, float], None] | None = None,
 ) -> RankerResult:
     """Train on the earlier lists, measure on the latest.
 
@@ -85,6 +85,8 @@ def train_ranker(
     ----------
     calibration
         The calibration that the data set's `original_score` has; goes into the release.
+    watch
+        Told each epoch, from 1, and the best NDCG@10 so far; may raise to end the training.
 
     Raises
     ------
@@ -101,35 +103,19 @@ def train_ranker(
         raise TooFewExamples(
             f"ranker: no list of {len(np.unique(training.group))} has both a positive and a negative"
         )
-    features = torch.from_numpy(training.features)
-    teacher = torch.from_numpy(logit(training.original_score))
-    weight = torch.from_numpy(training.exposure_weight)
-    dislike, wanted = _dislike_weights(training), np.flatnonzero(training.label > 0.5)
-    network = RankerNetwork(training.features, config)
+    network = RankerNetwork(training.features, training.feature_names, config)
+    pairs = _Pairs(training, network, positive, negative)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     curves: dict[str, list[float]] = {"ranker_loss": [], "ranker_validation": []}
     best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
     with progress_bar("ranker", config.epochs, console) as bar:
-        for _ in range(config.epochs):
+        for epoch in range(config.epochs):
             network.train()
             total = 0.0
-            batches = _batches(len(positive), config.batch, rng)
-            rejected = np.array_split(rng.permutation(np.flatnonzero(dislike)), len(batches))
-            for rows, down_rows in zip(batches, rejected, strict=True):
-                up, down = torch.from_numpy(positive[rows]), torch.from_numpy(negative[rows])
-                high = teacher[up] + network(features[up])
-                low = teacher[down] + network(features[down])
-                pair_weight = weight[up] * weight[down]
-                loss = (nn.functional.softplus(low - high) * pair_weight).sum() / pair_weight.sum()
-                if len(down_rows):
-                    alone = torch.from_numpy(down_rows)
-                    any_up = torch.from_numpy(rng.choice(wanted, len(down_rows)))
-                    over = teacher[alone] + network(features[alone])
-                    over = over - teacher[any_up] - network(features[any_up])
-                    pressed = (nn.functional.softplus(over) * torch.from_numpy(dislike[down_rows])).sum()
-                    loss = loss + pressed / max(len(rows), len(down_rows))
+            for rows, down_rows in pairs.batches(config.batch, rng):
+                loss = pairs.loss(network, rows, down_rows, rng)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -142,6 +128,8 @@ def train_ranker(
             if quality >= best[0]:
                 best = (quality, {n: v.detach().clone() for n, v in network.state_dict().items()})
             bar.advance(f"loss {curves['ranker_loss'][-1]:.3f} ndcg {quality:.4f}")
+            if watch is not None:
+                watch(epoch + 1, best[0])
     network.load_state_dict(best[1])
     return RankerResult(
         network=network.to_onnx(),
@@ -157,45 +145,56 @@ def train_ranker(
     )
 
 
-class RankerNetwork(nn.Module):
-    """features → 32 → ReLU → dropout → 16 → ReLU → 1, on features scaled to mean 0 and deviation 1.
+class _Pairs:
+    """A training part's comparisons as tensors, and the loss of some of them."""
 
-    The last layer starts at zero, so that the untrained network leaves the teacher's order as it is.
-    """
+    def __init__(
+        self,
+        training: RankerDataset,
+        network: RankerNetwork,
+        positive: NDArray[np.int64],
+        negative: NDArray[np.int64],
+    ) -> None:
+        self._features = network.scaled(torch.from_numpy(training.features))
+        self._teacher = torch.from_numpy(logit(training.original_score))
+        self._up, self._down = positive, negative
+        weight = training.exposure_weight
+        self._weight = torch.from_numpy(weight[positive] * weight[negative])
+        dislike = _dislike_weights(training)
+        self._dislike, self._disliked = torch.from_numpy(dislike), np.flatnonzero(dislike)
+        self._wanted = np.flatnonzero(training.label > 0.5)
 
-    def __init__(self, features: NDArray[np.float32], config: RankerConfig) -> None:
-        super().__init__()
-        deviation = features.std(axis=0)
-        self.mean = nn.Buffer(torch.from_numpy(features.mean(axis=0)))
-        self.deviation = nn.Buffer(torch.from_numpy(np.where(deviation > 1e-6, deviation, 1.0)))
-        widths = [features.shape[1], *config.hidden, 1]
-        self.layers = nn.ModuleList(nn.Linear(into, out) for into, out in pairwise(widths))
-        self.dropout = config.dropout
-        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+    def batches(
+        self, size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield an epoch: numbers of pairs, `size` at a time, and with them rows of explicit dislikes."""
+        order = rng.permutation(len(self._up))
+        starts = range(0, len(order), size)
+        rejected = np.array_split(rng.permutation(self._disliked), len(starts))
+        for start, rows in zip(starts, rejected, strict=True):
+            yield order[start : start + size], rows
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the adjustment in logits: (n, F) to (n,)."""
-        rows = (features - self.mean) / self.deviation
-        for number, layer in enumerate(self.layers[:-1]):
-            rows = torch.relu(layer(rows))
-            if number == 0:
-                rows = nn.functional.dropout(rows, self.dropout, self.training)
-        return self.layers[-1](rows)[:, 0]  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def adjust(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the adjustment without dropout."""
-        self.eval()
-        return np.asarray(self(torch.from_numpy(features)).numpy(), dtype=np.float32)
-
-    def to_onnx(self) -> bytes:
-        """Return the network as an ONNX file; the scaling is folded into the first layer."""
-        layers = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in self.layers]  # type: ignore[operator]
-        mean, deviation = self.mean.numpy(), self.deviation.numpy()
-        first = layers[0][0] / deviation
-        layers[0] = (first, layers[0][1] - first @ mean)
-        return feed_forward(layers, input_name=ONNX_INPUT, output_name=ONNX_OUTPUT)
+    def loss(
+        self,
+        network: RankerNetwork,
+        rows: NDArray[np.int64],
+        disliked: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Return the loss of pairs, and of dislikes that are each compared with some positive."""
+        pairs, alone = len(rows), len(disliked)
+        any_up = rng.choice(self._wanted, alone) if alone else disliked
+        at = torch.from_numpy(np.concatenate([self._up[rows], any_up, self._down[rows], disliked]))
+        # One pass through the network for all of them: at this size a call costs more than its work.
+        scores = self._teacher[at] + network(self._features[at])
+        lead = scores[: pairs + alone] - scores[pairs + alone :]
+        losses = nn.functional.softplus(-lead)
+        weight = self._weight[torch.from_numpy(rows)]
+        loss = (losses[:pairs] * weight).sum() / weight.sum()
+        if alone:
+            pressed = (losses[pairs:] * self._dislike[torch.from_numpy(disliked)]).sum()
+            loss = loss + pressed / max(pairs, alone)
+        return loss
 
 
 def comparisons(dataset: RankerDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -280,8 +279,3 @@ def _dislike_weights(dataset: RankerDataset) -> NDArray[np.float32]:
     age = (dataset.serve_time.max() - dataset.serve_time) / np.timedelta64(1, "D")
     decay = 0.5 ** (age.astype(np.float64) / DISLIKE_HALF_LIFE_DAYS)
     return np.where(dataset.source == "disliked", DISLIKE_WEIGHT * decay, 0.0).astype(np.float32)
-
-
-def _batches(count: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    order = rng.permutation(count)
-    return [order[at : at + size] for at in range(0, count, size)]

@@ -1,0 +1,235 @@
+"""Does the ranker earn its place, and what does it cost? ``python -m benchmarks.ranking --out FILE.json``.
+
+A market is served as the system would serve it: a release is trained on the organic record, its lists are
+shown in the rule-based order, the next release brings a ranker that orders the next lists, and the third is
+the one that is judged, on fresh lists for the same subjects. Clicks follow the market's position-based model
+(`playground.market.clicks`: examination 1 / log2(rank + 1), then the hidden preference). Five orders of the
+same 20 candidates are compared by NDCG@10 on the hidden preference and by the clicks it lets expect: the
+release's MLP, the rule, retrieval's own, LightGBM's LambdaMART on the same features and data, and chance.
+Intervals are percentile bootstrap over subjects, of paired differences.
+
+`SEED` fixes markets, panels and clicks. It was drawn once and is not for development: ``--seed`` has others.
+A target is the figure of the market where it is worst.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.ranking_orders import (
+    LAMBDAMART,
+    MLP,
+    RETRIEVAL,
+    RULE,
+    LambdaMart,
+    all_orders,
+    compared,
+    judge,
+    rankable,
+)
+from benchmarks.ranking_speed import rerank_milliseconds, training_minutes
+from benchmarks.ranking_world import NOW, Service
+from benchmarks.report import Better, Target, about, targets_table, write_report
+from matchloop.usecase import load_use_cases
+from playground.dataset import read_dataset
+from playground.market import Market
+from training_jobs import datasets
+from training_jobs.config import load_config
+from training_jobs.recipes.ranker import recalibrated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from matchloop.rerank.calibration import Platt
+    from matchloop.snapshot import Snapshot
+    from matchloop.usecase import Method
+    from training_jobs.config import TrainingConfig
+    from training_jobs.datasets import RankerDataset
+    from training_jobs.evaluate.bootstrap import Interval
+
+SEED = 886_117
+GENERATED = ("developer_startup", "investor_startup")
+FITTED = ("investor_startup",)
+SUBJECTS, ROUNDS = 400, 4
+"""Subjects who ask in every round, and rounds that a release is served."""
+
+Figures = dict[str, dict[str, "Interval"]]
+"""By order and figure."""
+
+console = Console()
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One market: its orders' figures, and what they rest on."""
+
+    name: str
+    figures: Figures
+    told: dict[str, Any]
+
+
+def config_of() -> TrainingConfig:
+    """Return the settings: retrieval as on a laptop, the ranker as shipped."""
+    fast, shipped = load_config("fast"), load_config("default")
+    return fast.model_copy(update={"name": "ranking", "ranker": shipped.ranker, "dataset": shipped.dataset})
+
+
+def play(name: str, market: Market, use_case_id: str, *, seed: int, subjects: int, rounds: int) -> Played:
+    """Serve a market with two releases, and judge the third."""
+    began, config = time.perf_counter(), config_of()
+    use_case = market.direction(use_case_id).use_case
+    panel = market.panel(use_case_id, subjects, np.random.default_rng(seed + 1))
+    with tempfile.TemporaryDirectory(prefix="ranking-") as folder:
+        service = Service(market, use_case, Path(folder), seed=seed)
+        for number in range(2):
+            service.train(config, f"release{number}")
+            for round_ in range(rounds):
+                service.play(panel, number * rounds + round_ + 1)
+        served = service.ranker.calibration if service.ranker else {}
+        snapshot = service.train(config, "release2")
+        examples, calibration = examples_of(snapshot, service, config, served)
+        found = {subject: service.find(subject) for subject in panel}
+    assert service.ranker is not None, "too few strong positives for a ranker"
+    trees = LambdaMart.train(
+        examples,
+        service.columns,
+        calibration,
+        validation_share=config.dataset.validation_share,
+        seed=seed,
+    )
+    kept = {subject: each for subject, each in found.items() if rankable(each)}
+    preferences = [
+        market.relevance(use_case_id, subject)[
+            [market.direction(use_case_id).item_row[item] for item in each.items]
+        ]
+        for subject, each in kept.items()
+    ]
+    rng = np.random.default_rng(seed + 2)
+    learned = {MLP: service.ranker, LAMBDAMART: trees}
+    orders = all_orders(list(kept.values()), service.columns, use_case, learned, rng)
+    judged = {order: judge(lists, preferences) for order, lists in orders.items()}
+    told = {
+        "lists": len(kept),
+        "lists_of_popular_alone": len(found) - len(kept),
+        "examples": examples.manifest.sources,
+        "release": {
+            n: v for n, v in service.metrics.items() if n.startswith(("ranker", "teacher", "served"))
+        },
+        "seconds": time.perf_counter() - began,
+    }
+    return Played(name, compared(judged, rng), told)
+
+
+def examples_of(
+    snapshot: Snapshot, service: Service, config: TrainingConfig, served: Mapping[Method, Platt]
+) -> tuple[RankerDataset, dict[Method, Platt]]:
+    """Return the ranker's examples as its training has them."""
+    examples = datasets.ranker_dataset(
+        datasets.ranker_examples(datasets.open_tables(snapshot), service.use_case, config.dataset),
+        use_case=service.use_case,
+        snapshot=snapshot.manifest.fingerprint,
+        weighting=config.dataset.ranker_weighting,
+    )
+    least = config.ranker.least_calibration_positives
+    return recalibrated(examples, served, least_positives=least)
+
+
+def markets(data: Path | None, seed: int) -> Iterator[tuple[str, Market, str]]:
+    """Yield the markets to play, with names and use cases."""
+    known = load_use_cases()
+    generated = Market.generated(known, seed=seed, now=NOW)
+    for use_case in GENERATED:
+        yield f"generated {use_case}", generated, use_case
+    if data is not None:
+        dataset = read_dataset(data, known)
+        fitted = Market.fitted(dataset, list(dataset.readings), seed=seed, now=NOW)
+        for use_case in FITTED:
+            yield f"{data.name} {use_case}", fitted, use_case
+
+
+def quality_targets(played: Sequence[Played]) -> list[Target]:
+    """Return the targets of the orders, each by the market where its lower end is lowest."""
+    found = []
+    for order, bound in ((RULE, 0.0), (RETRIEVAL, 0.0), (LAMBDAMART, -0.01)):
+        worst = min((each.figures[order]["mlp_over"] for each in played), key=lambda each: each.low)
+        found.append(_target(f"mlp_over_{order}_ndcg", worst, bound))
+    lifts = (each.figures[MLP]["lift_over_retrieval"] for each in played)
+    found.append(_target("mlp_click_lift", min(lifts, key=lambda each: each.mean), 0.05))
+    return found
+
+
+def _target(name: str, found: Interval, bound: float) -> Target:
+    return Target(name, found.mean, bound, Better.HIGHER, found.low, found.high)
+
+
+def speed_targets(repeats: int = 3) -> tuple[list[Target], dict[str, Any]]:
+    """Measure what ranking costs; return targets and figures."""
+    medians = [float(np.median(rerank_milliseconds())) for _ in range(repeats)]
+    rerank = Target(
+        "rerank_20_p50_ms", float(np.median(medians)), 1.0, Better.LOWER, min(medians), max(medians)
+    )
+    with tempfile.TemporaryDirectory(prefix="ranking-") as folder:
+        told = training_minutes(Path(folder))
+    minutes = told["minutes"]
+    train = Target("ranker_1m_minutes", minutes, 2.0, Better.LOWER, minutes, minutes)
+    return [rerank, train], {"rerank_20_p50_ms": medians, "ranker_1m": told}
+
+
+def orders_table(each: Played) -> Table:
+    """Return the orders of one market as a table for people."""
+    table = Table("order", "NDCG@10", "clicks an item", "lift over retrieval", "MLP's NDCG over it")
+    table.title = f"{each.name}: {each.told['lists']} lists"
+    for order, figures in each.figures.items():
+        ndcg, clicks, lift, over = (
+            figures[name] for name in ("ndcg", "clicks", "lift_over_retrieval", "mlp_over")
+        )
+        table.add_row(
+            order,
+            f"{ndcg.mean:.4f} [{ndcg.low:.4f}, {ndcg.high:.4f}]",
+            f"{clicks.mean:.4f}",
+            f"{lift.mean:+.1%} [{lift.low:+.1%}, {lift.high:+.1%}]",
+            "" if order == MLP else f"{over.mean:+.4f} [{over.low:+.4f}, {over.high:+.4f}]",
+        )
+    return table
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="where the figures go")] = None,
+    data: Annotated[Path | None, typer.Option(help="a data set to fit a market to")] = None,
+    seed: Annotated[int, typer.Option(help="for development: another than the benchmark's")] = SEED,
+    subjects: int = SUBJECTS,
+    rounds: int = ROUNDS,
+    speed: Annotated[bool, typer.Option(help="measure speed too")] = True,  # noqa: FBT002
+) -> None:
+    """Play the markets, print the orders, and measure what ranking costs."""
+    told, played, targets = about(), [], []
+    figures: dict[str, Any] = {"seed": seed}
+    if speed:
+        targets, figures["speed"] = speed_targets()
+    for name, market, use_case in markets(data, seed):
+        each = play(name, market, use_case, seed=seed, subjects=subjects, rounds=rounds)
+        console.print(orders_table(each))
+        console.print({n: v for n, v in each.told.items() if n != "release"})
+        played.append(each)
+    figures["orders"] = {
+        each.name: {o: {n: asdict(i) for n, i in f.items()} for o, f in each.figures.items()}
+        for each in played
+    }
+    figures["told"] = {each.name: each.told for each in played}
+    targets += quality_targets(played)
+    console.print(targets_table("ranking; an order's interval has to keep its bound", targets))
+    if out is not None:
+        write_report(out, told, figures, targets)
+
+
+if __name__ == "__main__":
+    typer.run(main)
