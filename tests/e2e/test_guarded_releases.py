@@ -72,6 +72,7 @@ threads = 1
 [ranker]
 least_positives = 50
 epochs = 40
+teacher_seen = true
 learning_rate = 0.02
 
 [gates]
@@ -210,7 +211,7 @@ def test_an_experiment_gives_its_share_the_challenger_and_tells_what_came_of_it(
     }
     until(lambda: answers_of(made) == expected, "every arm with its release")
     share = sum(arm == CHALLENGER_ARM for arm, _ in expected.values()) / len(expected)
-    assert 0.22 < share < 0.38  # 3 standard errors
+    assert 0.19 < share < 0.41  # 4 standard errors
 
     # Another process deals alike, even while the store cannot tell it of the experiment.
     assert made.stack.ranking is not None
