@@ -183,7 +183,7 @@ def test_twenty_dislikes_are_learned_from_once(stack: Stack, market: Market) -> 
         assert (began.automatic, began.release) == (True, after.last_release)
         assert began.reason.startswith("dislikes")
         numbers = {number.name: (number.value, number.threshold) for number in began.numbers}
-        assert numbers["dislikes"] == (DISLIKES, 20)
+        assert list(numbers["dislikes"]) == [DISLIKES, 20]
         assert idle.reason == "nothing is due"
 
 

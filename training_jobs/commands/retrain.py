@@ -43,7 +43,7 @@ IfDue = Annotated[
 ]
 
 
-def retrain(asked: Asked, feedback: FeedbackAddress = None, if_due: IfDue = False) -> None:  # noqa: FBT002
+def retrain(asked: Asked, feedback: FeedbackAddress = None, if_due: IfDue = False) -> None:
     """Do all of it: data sets, training, evaluation, registration, gates, promotion.
 
     Exit code 0: promoted, or nothing was due. 3: refused by a gate. 5: another run is at it, or this one

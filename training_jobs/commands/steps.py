@@ -91,7 +91,7 @@ def asked(
     config: Preset = "default",
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
-    resume: Resume = True,  # noqa: FBT002 - Typer reads flags from the signature
+    resume: Resume = True,
 ) -> Asked:
     """Return what these options ask for."""
     declared = load_use_cases(*([use_cases] if use_cases else []))[use_case]
