@@ -67,7 +67,7 @@ class Tracer:
         return replace(
             trace,
             data_manifest_sha256=manifest.snapshot.manifest_sha256,
-            snapshot_watermark=int(watermark) if watermark.isdecimal() else 0,
+            snapshot_watermark=int(watermark) if watermark.isdecimal() and len(watermark) < 19 else 0,
             release_create_time=manifest.created,
         )
 
