@@ -31,20 +31,23 @@ if TYPE_CHECKING:
 
 BINS = 10
 CANDIDATES = 20
+CLICKED = 0.5
+"""What a click is worth beside a strong positive: most lists have one, far fewer have the other."""
 TIMED = 300
 """Lists timed, of each kind."""
 
 
 def list_gains(lists: RankerDataset, scores: NDArray[np.float32], k: int = 10) -> NDArray[np.float64]:
-    """Return the discounted gain of each list that holds a positive, in order of serving.
+    """Return the discounted gain of each list that was reacted to, in order of serving.
 
-    Σ gain / log2(place + 1) over its positives among the first k by `scores` (n,), gain being 1 over the
-    examination probability of the rank it was shown at; all lists over the mean of the best they could
-    have. Ties keep the order that was served.
+    Σ gain / log2(place + 1) over the first k by `scores` (n,). The gain of a strong positive is 1 over the
+    examination probability of the rank it was shown at, a click's `CLICKED` of that. All lists are taken over
+    the mean of the best they could have. Ties keep the order that was served.
     """
-    if not lists.positives:
+    worth = np.where(lists.source == "reacted", CLICKED, lists.label)
+    if not worth.any():
         return np.zeros(0)
-    gain = np.where(lists.label > 0.5, exposure_weight(lists.rank, Weighting.INVERSE), 0.0)
+    gain = worth * exposure_weight(lists.rank, Weighting.INVERSE)
     reached, best = (
         _discounted(lists.group, gain, order, k)
         for order in (

@@ -92,6 +92,28 @@ def test_a_deep_positive_counts_for_more(tmp_path: Path) -> None:
     assert list_gains(found, turned, k=1)[0] == pytest.approx(1.0)
 
 
+def test_a_click_counts_half(tmp_path: Path) -> None:
+    """Liked at rank 1, clicked at rank 2: gains 1 and log2(3) / 2."""
+    features = np.zeros((3, len(NAMES)))
+    world = snapshot_of(
+        tmp_path,
+        [*named("investor", ["a"]), *named("startup", ["s0", "s1", "s2"])],
+        [
+            interaction(1, "a", "s0", "like", session_id="l", rank=1),
+            interaction(2, "a", "s1", "click", session_id="l", rank=2),
+            interaction(3, "a", "s2", "view", session_id="l", rank=3),
+        ],
+        [session("l", "a", ["s0", "s1", "s2"], [0.8, 0.7, 0.6], features)],
+    )
+    found = lists_of(world)
+    assert found.source.tolist() == ["positive", "reacted", "viewed"]
+    last = np.array([0.0, 1.0, 2.0], dtype=np.float32)
+    ideal = 1.0 + 0.5 * np.log2(3) / np.log2(3)
+    reached = 0.5 * np.log2(3) / np.log2(3) + 1.0 / np.log2(4)
+
+    assert list_gains(found, last)[0] == pytest.approx(reached / ideal)
+
+
 @pytest.mark.parametrize(
     ("slope", "champion", "verdict"),
     [
