@@ -8,22 +8,25 @@ eq. 4).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from matchloop.position import Weighting, exposure_weight
-from matchloop.rerank.calibration import logit, sigmoid
+from matchloop.rerank.calibration import DEFAULT_PLATT, SCORE_FLOOR, logit, sigmoid
 from matchloop.rerank.features import FeatureColumns
 from matchloop.rerank.placement import CandidateList, place
 from matchloop.rerank.scorer import RuleScorer
 from matchloop.usecase import Method
-from training_jobs.gates import Gate, Verdict, ranker_gate
+from training_jobs.evaluate.bootstrap import interval_of
+from training_jobs.gates import RESAMPLES, Gate, Verdict, ranker_gate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from matchloop.rerank.calibration import Platt
     from matchloop.rerank.scorer import Ranker, Scorer
     from matchloop.usecase import UseCase
     from training_jobs.config import GateConfig
@@ -35,6 +38,41 @@ CLICKED = 0.5
 """What a click is worth beside a strong positive: most lists have one, far fewer have the other."""
 TIMED = 300
 """Lists timed, of each kind."""
+
+
+def as_calibrated(
+    lists: RankerDataset, served: Mapping[Method, Platt], own: Mapping[Method, Platt]
+) -> RankerDataset:
+    """Return lists with the `original_score` that a ranker's own calibration gives, as it would serve them.
+
+    Parameters
+    ----------
+    served
+        The calibration under which they were served; a method without has `DEFAULT_PLATT`'s.
+    own
+        The ranker's.
+    """
+    original = lists.original_score.copy()
+    for name in sorted(set(lists.method.tolist())):
+        method, rows = Method(name), lists.method == name
+        old, new = (each.get(method) or DEFAULT_PLATT[method] for each in (served, own))
+        if old != new:
+            evidence = (logit(original[rows]) - old.intercept) / old.slope
+            original[rows] = sigmoid((new.slope * evidence + new.intercept).astype(np.float32))
+    original = np.clip(original, SCORE_FLOOR, 1.0 - SCORE_FLOOR)
+    features = lists.features.copy()
+    features[:, lists.feature_names.index("original_score")] = original
+    return replace(lists, original_score=original, features=features)
+
+
+def _own(lists: RankerDataset, candidate: Ranker, champion: Ranker | None) -> RankerDataset:
+    """Return lists that the champion served as the candidate would serve them."""
+    served = champion.calibration if champion is not None else {}
+    return as_calibrated(lists, served, candidate.calibration)
+
+
+def _logits(lists: RankerDataset, ranker: Ranker) -> NDArray[np.float32]:
+    return np.asarray(logit(lists.original_score) + ranker.adjustment(lists.features), dtype=np.float32)
 
 
 def list_gains(lists: RankerDataset, scores: NDArray[np.float32], k: int = 10) -> NDArray[np.float64]:
@@ -80,10 +118,49 @@ def quality_gate(
     teacher = logit(lists.original_score)
     rivals = {"teacher": list_gains(lists, teacher)}
     if champion is not None:
-        rivals["champion"] = list_gains(lists, teacher + champion.adjustment(lists.features))
+        rivals["champion"] = list_gains(lists, _logits(lists, champion))
     whose, best = max(rivals.items(), key=lambda each: float(each[1].mean()) if len(each[1]) else 0.0)
-    mine = list_gains(lists, teacher + candidate.adjustment(lists.features))
+    mine = list_gains(lists, _logits(_own(lists, candidate, champion), candidate))
     return ranker_gate(mine, best, champion=whose == "champion", config=config, rng=rng)
+
+
+def direction_gate(
+    lists: RankerDataset,
+    candidate: Ranker,
+    champion: Ranker | None,
+    config: GateConfig,
+    rng: np.random.Generator,
+) -> Gate:
+    """Ask that the ranker follow the retrieval, or have shown on the latest lists why not.
+
+    The items of a list were chosen alike, so a list can hardly tell that a ranker turns the order of less
+    alike candidates round: it serves twice as many as were shown. So each item shown is asked about twice,
+    with the best and with the worst retrieval score of its list, all else the same. The value is the share
+    that scores higher with the best. Under a half, the order of the lists must be better than the
+    retrieval's for its whole 95 % interval.
+    """
+    name, bound = "ranker_direction", 0.5
+    if not len(lists):
+        return Gate(name, 0.0, bound, Verdict.SKIPPED, "no latest list")
+    lists = _own(lists, candidate, champion)
+    original, model = (lists.feature_names.index(n) for n in ("original_score", "model_score"))
+    _, start, number = np.unique(lists.group, return_index=True, return_inverse=True)
+    logits = []
+    for end, extreme in ((0.0, np.minimum), (1.0, np.maximum)):
+        rows = lists.features.copy()
+        rows[:, model] = end
+        rows[:, original] = extreme.reduceat(lists.original_score, start)[number]
+        logits.append(logit(rows[:, original]) + candidate.adjustment(rows))
+    share = float((logits[1] > logits[0]).mean() + 0.5 * (logits[1] == logits[0]).mean())
+    note = "share of items that gain by being the retrieval's best"
+    if share >= bound:
+        return Gate(name, share, bound, Verdict.PASSED, note)
+    teacher = logit(lists.original_score)
+    gain = list_gains(lists, _logits(lists, candidate)) - list_gains(lists, teacher)
+    found = interval_of(gain, rng=rng, resamples=RESAMPLES)
+    shown = len(gain) >= config.least_pairs and found.low > 0.0
+    note = f"{note}; gain on {len(gain)} lists {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return Gate(name, share, bound, Verdict.PASSED if shown else Verdict.REFUSED, note)
 
 
 def calibration_error(
@@ -130,8 +207,8 @@ def calibration_gate(
         scores = sigmoid(logits).astype(np.float64)
         return calibration_error(scores, lists.label.astype(np.float64), weights)
 
-    mine = error(teacher + candidate.adjustment(lists.features))
-    rival = teacher if champion is None else teacher + champion.adjustment(lists.features)
+    mine = error(_logits(_own(lists, candidate, champion), candidate))
+    rival = teacher if champion is None else _logits(lists, champion)
     theirs, whose = error(rival), "teacher" if champion is None else "champion"
     threshold = theirs + config.calibration_tolerance
     verdict = Verdict.PASSED if mine <= threshold else Verdict.REFUSED
