@@ -144,11 +144,14 @@ def whole_lists(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig
     """Return every item of every list that counts for the ranker, in the order of `ranker_examples`.
 
     To judge by: a choice of negatives is part of a training, and favours whoever was trained on it. Label 1
-    are strong positives; lists too young to have been reacted to are left out.
+    are strong positives; what was clicked and no more has the source ``reacted``. Lists too young to have
+    been reacted to are left out.
     """
     shown = shown_items(tables, use_case)
     shown = shown.filter(shown.has_features)
     found = with_outcome(shown, tables, use_case, config.model_copy(update={"hard_share": 1.0}))
+    clicked = (found.outcome == "hard") & found.reacted
+    found = found.mutate(outcome=clicked.ifelse("reacted", found.outcome))
     young = found.filter(found.outcome == "young").select(left_out="session_id").distinct()
     return found.anti_join(young, found.session_id == young.left_out).order_by(
         ["serve_time", "session_id", "rank"]
