@@ -29,13 +29,13 @@ from training_jobs.material import Material
 from training_jobs.recipes.als import train_als
 from training_jobs.recipes.onnx_graph import feed_forward
 from training_jobs.recipes.ranker import (
-    RankerNetwork,
     comparisons,
     each_list_ndcg,
     list_ndcg,
     recalibrated,
     train_ranker,
 )
+from training_jobs.recipes.ranker_network import RankerNetwork
 from training_jobs.recipes.towers import Tower
 from training_jobs.recipes.two_tower import train_two_tower
 from training_jobs.scoring import Known, als_top, two_tower_top
@@ -196,7 +196,7 @@ def test_the_ranker_learns_from_dislikes_in_lists_without_a_positive(
 
 
 def test_an_untrained_ranker_leaves_the_teachers_order(lists: RankerDataset) -> None:
-    assert not RankerNetwork(lists.features, RankerConfig()).adjust(lists.features).any()
+    assert not RankerNetwork(lists.features, lists.feature_names, RankerConfig()).adjust(lists.features).any()
 
 
 def test_comparisons_are_the_pairs_within_lists(lists: RankerDataset) -> None:

@@ -192,7 +192,7 @@ def test_a_search_of_a_small_world(tmp_path: Path, world: Path, part: Searched) 
         settings = {key: value for key, value in best.choice.items() if key != "factors"}
         assert config.als.trials == (AlsTrial(**settings),)
     else:
-        assert config.two_tower.learning_rate == best.choice["learning_rate"]
+        assert getattr(config, str(part)).learning_rate == best.choice["learning_rate"]
 
 
 def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_search_needs_something_to_choose_by(tmp_path: Path) -> None:
     folder = snapshot_of(tmp_path / "nothing", people).folder
     steps = Retraining(INVESTORS, folder, FolderRegistry(tmp_path / "r"), small(), work=tmp_path)
     for part in Searched:
-        with pytest.raises(TooFewExamples, match="0 interactions"):
+        with pytest.raises(TooFewExamples, match="0 interactions|0 strong positives"):
             Search(steps, part).run(0.01)
 
 
