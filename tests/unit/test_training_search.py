@@ -207,7 +207,7 @@ def test_a_search_needs_something_to_choose_by(tmp_path: Path) -> None:
     folder = snapshot_of(tmp_path / "nothing", people).folder
     steps = Retraining(INVESTORS, folder, FolderRegistry(tmp_path / "r"), small(), work=tmp_path)
     for part in Searched:
-        with pytest.raises(TooFewExamples, match="0 interactions|0 strong positives"):
+        with pytest.raises(TooFewExamples, match=r"0 interactions|0 strong positives"):
             Search(steps, part).run(0.01)
 
 
