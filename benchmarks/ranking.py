@@ -38,6 +38,7 @@ from benchmarks.ranking_orders import (
 )
 from benchmarks.ranking_speed import rerank_milliseconds, training_minutes
 from benchmarks.ranking_world import NOW, Service
+from benchmarks.reload import reload_figures
 from benchmarks.report import Better, Target, about, targets_table, write_report
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
@@ -183,7 +184,8 @@ def speed_targets(repeats: int = 3) -> tuple[list[Target], dict[str, Any]]:
         told = training_minutes(Path(folder))
     minutes = told["minutes"]
     train = Target("ranker_1m_minutes", minutes, 2.0, Better.LOWER, minutes, minutes)
-    return [rerank, train], {"rerank_20_p50_ms": medians, "ranker_1m": told}
+    reload, reloaded = reload_figures()
+    return [rerank, reload, train], {"rerank_20_p50_ms": medians, "ranker_1m": told, "reload": reloaded}
 
 
 def orders_table(each: Played) -> Table:

@@ -133,7 +133,8 @@ def small() -> TrainingConfig:
     config = load_config("fast")
     als = config.als.model_copy(update={"factors": 8, "iterations": 4, "trials": config.als.trials[:1]})
     tower = config.two_tower.model_copy(update={"hidden": (8,), "width": 8, "epochs": 2, "batch": 128})
-    return config.model_copy(update={"als": als, "two_tower": tower})
+    ranker = config.ranker.model_copy(update={"epochs": 3, "least_positives": 20})
+    return config.model_copy(update={"als": als, "two_tower": tower, "ranker": ranker})
 
 
 @pytest.fixture(scope="module")
