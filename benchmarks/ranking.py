@@ -38,10 +38,12 @@ from benchmarks.ranking_orders import (
 )
 from benchmarks.ranking_speed import rerank_milliseconds, training_minutes
 from benchmarks.ranking_world import NOW, Service
+from benchmarks.reload import reload_figures
 from benchmarks.report import Better, Target, about, targets_table, write_report
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
 from playground.market import Market
+from playground.market.generated import Sizes
 from training_jobs import datasets
 from training_jobs.config import load_config
 from training_jobs.recipes.ranker import recalibrated
@@ -59,7 +61,8 @@ if TYPE_CHECKING:
 SEED = 886_117
 GENERATED = ("developer_startup", "investor_startup")
 FITTED = ("investor_startup",)
-SUBJECTS, ROUNDS = 400, 4
+SIZES = Sizes(developers=1500, investors=1000, startups=800)
+SUBJECTS, ROUNDS = 800, 3
 """Subjects who ask in every round, and rounds that a release is served."""
 
 Figures = dict[str, dict[str, "Interval"]]
@@ -146,7 +149,7 @@ def examples_of(
 def markets(data: Path | None, seed: int) -> Iterator[tuple[str, Market, str]]:
     """Yield the markets to play, with names and use cases."""
     known = load_use_cases()
-    generated = Market.generated(known, seed=seed, now=NOW)
+    generated = Market.generated(known, seed=seed, now=NOW, sizes=SIZES)
     for use_case in GENERATED:
         yield f"generated {use_case}", generated, use_case
     if data is not None:
@@ -181,7 +184,8 @@ def speed_targets(repeats: int = 3) -> tuple[list[Target], dict[str, Any]]:
         told = training_minutes(Path(folder))
     minutes = told["minutes"]
     train = Target("ranker_1m_minutes", minutes, 2.0, Better.LOWER, minutes, minutes)
-    return [rerank, train], {"rerank_20_p50_ms": medians, "ranker_1m": told}
+    reload, reloaded = reload_figures()
+    return [rerank, reload, train], {"rerank_20_p50_ms": medians, "ranker_1m": told, "reload": reloaded}
 
 
 def orders_table(each: Played) -> Table:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from candidate_svc.domain import Found
     from matchloop.entities import Entity
     from matchloop.snapshot import Snapshot
@@ -202,17 +204,20 @@ class Service:
         """Show a list to each subject in the release's order, let the market react, and record both."""
         self.now = NOW + timedelta(days=number)
         scorer = self.ranker or RuleScorer(self.use_case)
-        lists = [place(self.find(name), self.columns, scorer, limit=SHOWN) for name in panel]
+        found = [self.find(name) for name in panel]
+        lists = [place(each, self.columns, scorer, limit=SHOWN) for each in found]
         shown = [Shown(name, ranked.items) for name, ranked in zip(panel, lists, strict=True)]
         told = self.market.react_all(self.use_case.id, shown, number)
-        for name, ranked, reactions in zip(panel, lists, told, strict=True):
+        for name, each, ranked, reactions in zip(panel, found, lists, told, strict=True):
             session_id = f"l{len(self.sessions)}"
-            self._show(session_id, name, ranked)
+            self._show(session_id, name, ranked, each.retrieval_scores[ranked.order])
             for reaction in reactions:
                 self._react(reaction, session_id, ranked)
         self._count()
 
-    def _show(self, session_id: str, subject_id: str, ranked: RankedList) -> None:
+    def _show(
+        self, session_id: str, subject_id: str, ranked: RankedList, scores: NDArray[np.float32]
+    ) -> None:
         self.sessions.append(
             {
                 "sequence": len(self.sessions),
@@ -226,6 +231,7 @@ class Service:
                 "item_ids": list(ranked.items),
                 "scores": ranked.scores.tolist(),
                 "methods": [method.value for method in ranked.methods],
+                "retrieval_scores": scores.tolist(),
                 "feature_names": list(ranked.feature_names),
                 "feature_values": ranked.features.reshape(-1).tolist(),
             }

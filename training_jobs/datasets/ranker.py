@@ -50,8 +50,10 @@ class RankerDataset:
         float32 (n,): 1 strong positive, 0 negative.
     exposure_weight
         float32 (n,): what the rank makes it worth.
+    original_score
+        The teacher's, float32 (n,), as logged.
     retrieval_score
-        The logged `original_score`, the teacher's, float32 (n,).
+        What the method itself gave, float32 (n,); NaN where that was not logged.
     """
 
     subject: NDArray[np.object_]
@@ -61,6 +63,7 @@ class RankerDataset:
     rank: NDArray[np.int32]
     recommendation_score: NDArray[np.float32]
     original_score: NDArray[np.float32]
+    retrieval_score: NDArray[np.float32]
     features: NDArray[np.float32]
     method: NDArray[np.object_]
     exposure_weight: NDArray[np.float32]
@@ -99,6 +102,7 @@ class RankerDataset:
             "rank": self.rank,
             "recommendation_score": self.recommendation_score,
             "original_score": self.original_score,
+            "retrieval_score": self.retrieval_score,
             **{name: self.features[:, at] for at, name in enumerate(self.feature_names)},
             "method": self.method,
             "exposure_weight": self.exposure_weight,
@@ -196,6 +200,7 @@ def ranker_dataset(
         "rank": rank,
         "recommendation_score": found["recommendation_score"].to_numpy().astype(np.float32),
         "original_score": features[:, names.index("original_score")],
+        "retrieval_score": found["retrieval_score"].fill_null(np.nan).to_numpy().astype(np.float32),
         "features": features,
         "exposure_weight": exposure_weight(rank, weighting, curve=curve).astype(np.float32),
         "label": label,
