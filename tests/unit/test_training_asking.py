@@ -23,7 +23,7 @@ from matchloop.testing.registries import FolderRegistry
 from tests.feedback_rpc_world import World
 from tests.feedback_worlds import NOW
 from tests.unit.test_training_retrain import quick
-from tests.unit.training_worlds import INVESTORS, ranked_world
+from tests.unit.training_worlds import INVESTORS, ranked_world, rule_scores
 from training_jobs import served
 from training_jobs.asking import champion_folder, decision_of, drift_since
 from training_jobs.commands import retrain as command
@@ -80,8 +80,8 @@ def serve(world: World, release: str, count: int, *, recency: float = 1.0, **mor
             "serve_time": timestamp(NOW - timedelta(minutes=count - number)),
         }
         session = session_pb2.Session(use_case=INVESTORS.id, tier=session_pb2.TIER_COLD, **{**told, **more})
-        for at, row in enumerate(features):
-            session.items.add(item_id=f"s{at}", score=0.5, method=session_pb2.METHOD_ALS)
+        for at, (row, score) in enumerate(zip(features, rule_scores(INVESTORS, features), strict=True)):
+            session.items.add(item_id=f"s{at}", score=score, method=session_pb2.METHOD_ALS)
             if session.feature_names:
                 session.items[-1].features.extend(row.tolist())
         sessions.append(session)
@@ -114,7 +114,7 @@ def test_lists_since_have_the_values_that_were_logged(world: World) -> None:
     found = lists(world)
 
     assert found.features[2].tolist() == pytest.approx(list(stored.items[2].features))
-    assert found.score.tolist() == [0.5] * 5
+    assert found.score.tolist() == pytest.approx([item.score for item in stored.items])
     assert found.method.tolist() == ["als"] * 5
 
 
@@ -152,7 +152,7 @@ def test_drift_since_is_due(
     assert quiet.triggers[-1].note.startswith("nothing drifted")
     assert quiet.triggers[-2].value == pytest.approx(1.0, abs=0.01)
     assert (due.runs, due.why) == (True, "drift due")
-    assert due.triggers[-1].note.startswith("recency drifted")
+    assert due.triggers[-1].note.startswith("recency")
 
 
 def test_too_few_lists_are_no_drift(
