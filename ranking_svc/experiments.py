@@ -8,7 +8,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from matchloop.errors import MatchloopError
+from matchloop.errors import DeadlinePassed, MatchloopError, Overloaded, Unavailable
 from matchloop.experiments.arms import NO_ARM, arm_of
 from matchloop.experiments.experiment import Experiment
 from matchloop.observe.logs import get_logger
@@ -85,14 +85,20 @@ class Experiments:
         return self._running.get(use_case)
 
     def poll(self) -> bool:
-        """Look once at every use case; tells whether the store answered. What it did not say stays."""
-        try:
-            for use_case in self._use_cases:
+        """Look once at every use case; tells whether the store answered for all. What it did not say stays.
+
+        A store that is away is not asked again in this look.
+        """
+        answered = True
+        for use_case in self._use_cases:
+            try:
                 self._take(use_case, self._source.latest(use_case))
-        except MatchloopError as error:
-            _log.info("experiments_not_read", reason=error.reason.value)
-            return False
-        return True
+            except MatchloopError as error:
+                _log.info("experiments_not_read", use_case=use_case, reason=error.reason.value)
+                answered = False
+                if isinstance(error, Unavailable | DeadlinePassed | Overloaded):
+                    break
+        return answered
 
     def start(self) -> None:
         """Look once, then in a thread at every pause; never raises for a store that is away."""

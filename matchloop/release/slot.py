@@ -245,6 +245,8 @@ class ReleaseSlot(Generic[T]):
 
     def _empty(self) -> Poll:
         serving = self.current()
+        if not self._keep_before:  # what an earlier alias meant is no copy to start from
+            (self._folder / GOOD_FILE).unlink(missing_ok=True)
         if serving is None:
             return Poll.EMPTIED
         self._pair = (None, serving if self._keep_before else None)

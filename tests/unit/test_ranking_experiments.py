@@ -97,6 +97,20 @@ def test_it_is_remembered_while_the_store_is_away_and_over_a_restart(tmp_path: P
     assert 60 < arms.count("challenger") < 120
 
 
+def test_one_use_case_that_the_store_does_not_know_hides_no_other(tmp_path: Path) -> None:
+    class Partial(Store):
+        def latest(self, use_case: str) -> Experiment | None:
+            if use_case == "developer_startup":
+                raise NotFound("no such use case")
+            return super().latest(use_case)
+
+    experiments = Experiments(
+        ("developer_startup", MOVIE.id), Partial(EXPERIMENT), tmp_path, poll_seconds=60.0
+    )
+    assert not experiments.poll()
+    assert experiments.running(MOVIE.id) == EXPERIMENT
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, "much", None])
 def test_a_damaged_memory_is_no_experiment(tmp_path: Path, share: object) -> None:
     watching(Store(EXPERIMENT), tmp_path).poll()

@@ -357,6 +357,19 @@ def test_a_slot_that_keeps_nothing_before_forgets_what_its_alias_left(tmp_path: 
     world.registry.drop_alias(USE_CASE.id, "champion")
     assert slot.poll_once() is Poll.EMPTIED
     assert slot.find("r2") is None
-    assert world.metrics.emptied == 1
     assert slot.poll_once() is Poll.EMPTIED
     assert world.metrics.emptied == 1
+    world.registry.available = False
+    again = ReleaseSlot(
+        USE_CASE,
+        world.registry,
+        load,
+        tmp_path / "challengers",
+        3600.0,
+        world.metrics,
+        answers=answers,
+        keep_before=False,
+    )
+    again.start()
+    again.close()
+    assert again.current() is None
