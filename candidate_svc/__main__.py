@@ -221,7 +221,7 @@ def main() -> int:
     try:
         settings = read_settings(CandidateSettings)
         configure_logging(settings.log_level, service="candidate_svc")
-        # A request's matrices are small, and requests are answered side by side: threads in one only wait.
+        # A request's matrices are small and requests run side by side: threads within one would only wait.
         threadpool_limits(limits=1, user_api="blas")
         application = build(settings)
     except InvalidInput as error:
