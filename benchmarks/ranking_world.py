@@ -100,7 +100,7 @@ class Service:
         self.use_case = use_case
         self.columns = FeatureColumns.of(self.use_case)
         self.now = NOW
-        self._models: Loaded[Models] | None = None
+        self.loaded: Loaded[Models] | None = None
         self.ranker: Ranker | None = None
         self.metrics: dict[str, float] = {}
         self._serve()
@@ -134,7 +134,7 @@ class Service:
             self._counts,
             methods_of(content, LivePopularity(self._counts)),
             content=content,
-            release=lambda: self._models,
+            release=lambda: self.loaded,
             clock=lambda: self.now,
             metrics=Metrics(),
         )
@@ -224,7 +224,7 @@ class Service:
                 "session_id": session_id,
                 "use_case": self.use_case.id,
                 "subject_id": subject_id,
-                "release": self._models.release if self._models else None,
+                "release": self.loaded.release if self.loaded else None,
                 "reranked": ranked.reranked,
                 "source": "ranking",
                 "serve_time": self.now,
@@ -246,7 +246,7 @@ class Service:
             "rank": reaction.rank,
             "score": score,
             "method": ranked.methods[at].value,
-            "release": self._models.release if self._models else None,
+            "release": self.loaded.release if self.loaded else None,
         }
         self._record(reaction.subject_id, reaction.item_id, reaction.event_type, time, tie)
         if reaction.reason is not None:
@@ -300,6 +300,6 @@ class Service:
             folder, name, material, fitted.parts, metrics={}, created=created, seed=config.seed
         )
         models = self._loader.load(folder, manifest)
-        self._models = Loaded(name, "1", models, manifest, created)
+        self.loaded = Loaded(name, "1", models, manifest, created)
         self.ranker = Ranker.load(folder / "ranker", self.use_case) if "ranker" in manifest.parts else None
         return snapshot
