@@ -32,7 +32,7 @@ from training_jobs.commands.steps import Asked
 from training_jobs.config import TriggerConfig
 from training_jobs.drift import Drift
 from training_jobs.operations import Operations
-from training_jobs.retrain import Retraining, retrain
+from training_jobs.retrain import Retraining, retrain, utc_now
 from training_jobs.served import served_lists
 
 NAMES = INVESTORS.ranking.features
@@ -281,6 +281,7 @@ def test_runs_end_as_they_say(
     world: World, operations: Operations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No champion: due. Then nothing is. With the registry away, what could not be asked has its code."""
+    world.now = utc_now()  # as the command's
     asked = small(tmp_path)
     command.retrain(asked, feedback=world.address, if_due=True)
     assert "retraining: age due" in capsys.readouterr().out
