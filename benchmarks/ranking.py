@@ -1,10 +1,10 @@
 """Does the ranker earn its place, and what does it cost? ``python -m benchmarks.ranking --out FILE.json``.
 
 A market is served as the system would serve it: a release is trained on the organic record, its lists are
-shown in the rule-based order, the next release brings a ranker that orders the next lists, and the ranker that
-is then trained from all of them is judged, on fresh lists for the same subjects. It is judged on candidates of
-the retrieval that it learned from (``served``), and on those of its own release, whose retrieval was trained
-again, on the same lists (``next``: harder, since what taught the ranker were an older retrieval's scores).
+shown in the rule-based order, the next release brings a ranker that orders the next lists, and the ranker
+that is then trained from all of them is judged, on fresh lists for the same subjects. It is judged on
+candidates of the retrieval that it learned from (``served``), and on those of its own release, whose
+retrieval was trained again, on the same lists (``next``: harder: it was taught an older retrieval's scores).
 Clicks follow the market's position-based model (`playground.market.clicks`: examination 1 / log2(rank + 1),
 then the hidden preference). Five orders of the same 20 candidates are compared by NDCG@10 on the hidden
 preference and by the clicks it lets expect: the MLP, the rule, retrieval's own, LightGBM's LambdaMART on the
