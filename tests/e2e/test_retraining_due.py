@@ -25,7 +25,7 @@ from tests.feedback_worlds import open_folder
 from tests.unit.training_worlds import rule_scores
 from training_jobs.operations import Operations
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 USE_CASE = "developer_startup"
 DISLIKES = 20
