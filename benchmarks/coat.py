@@ -80,7 +80,7 @@ class Factors:
         """Return predicted ratings, (n,) in [1, 5]."""
         one, other = self.subject[subject], self.item[item]
         found = self.mean + one[:, 1] + other[:, 1] + (one[:, 2:] * other[:, 2:]).sum(axis=1)
-        return np.clip(found, LEAST, MOST)
+        return np.asarray(np.clip(found, LEAST, MOST))
 
 
 def fit(

@@ -147,6 +147,7 @@ def snapshot_of_lists(folder: Path, use_case: UseCase, lists: int, seed: int = 0
             "item_ids": _lists(item_ids, SIZE),
             "scores": _lists(pa.array(scores), SIZE),
             "methods": _lists(_same("als", lists * SIZE), SIZE),
+            "retrieval_scores": _lists(pa.array(scores), SIZE),
             "propensities": pa.nulls(lists, pa.list_(pa.float64())),
             "feature_names": pa.array([list(names)] * lists, pa.list_(pa.string())),
             "feature_values": _lists(pa.array(features.reshape(-1)), SIZE * len(names)),

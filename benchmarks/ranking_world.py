@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from candidate_svc.domain import Found
     from matchloop.entities import Entity
     from matchloop.snapshot import Snapshot
@@ -98,7 +100,7 @@ class Service:
         self.use_case = use_case
         self.columns = FeatureColumns.of(self.use_case)
         self.now = NOW
-        self._models: Loaded[Models] | None = None
+        self.loaded: Loaded[Models] | None = None
         self.ranker: Ranker | None = None
         self.metrics: dict[str, float] = {}
         self._serve()
@@ -132,7 +134,7 @@ class Service:
             self._counts,
             methods_of(content, LivePopularity(self._counts)),
             content=content,
-            release=lambda: self._models,
+            release=lambda: self.loaded,
             clock=lambda: self.now,
             metrics=Metrics(),
         )
@@ -202,30 +204,34 @@ class Service:
         """Show a list to each subject in the release's order, let the market react, and record both."""
         self.now = NOW + timedelta(days=number)
         scorer = self.ranker or RuleScorer(self.use_case)
-        lists = [place(self.find(name), self.columns, scorer, limit=SHOWN) for name in panel]
+        found = [self.find(name) for name in panel]
+        lists = [place(each, self.columns, scorer, limit=SHOWN) for each in found]
         shown = [Shown(name, ranked.items) for name, ranked in zip(panel, lists, strict=True)]
         told = self.market.react_all(self.use_case.id, shown, number)
-        for name, ranked, reactions in zip(panel, lists, told, strict=True):
+        for name, each, ranked, reactions in zip(panel, found, lists, told, strict=True):
             session_id = f"l{len(self.sessions)}"
-            self._show(session_id, name, ranked)
+            self._show(session_id, name, ranked, each.retrieval_scores[ranked.order])
             for reaction in reactions:
                 self._react(reaction, session_id, ranked)
         self._count()
 
-    def _show(self, session_id: str, subject_id: str, ranked: RankedList) -> None:
+    def _show(
+        self, session_id: str, subject_id: str, ranked: RankedList, scores: NDArray[np.float32]
+    ) -> None:
         self.sessions.append(
             {
                 "sequence": len(self.sessions),
                 "session_id": session_id,
                 "use_case": self.use_case.id,
                 "subject_id": subject_id,
-                "release": self._models.release if self._models else None,
+                "release": self.loaded.release if self.loaded else None,
                 "reranked": ranked.reranked,
                 "source": "ranking",
                 "serve_time": self.now,
                 "item_ids": list(ranked.items),
                 "scores": ranked.scores.tolist(),
                 "methods": [method.value for method in ranked.methods],
+                "retrieval_scores": scores.tolist(),
                 "feature_names": list(ranked.feature_names),
                 "feature_values": ranked.features.reshape(-1).tolist(),
             }
@@ -240,7 +246,7 @@ class Service:
             "rank": reaction.rank,
             "score": score,
             "method": ranked.methods[at].value,
-            "release": self._models.release if self._models else None,
+            "release": self.loaded.release if self.loaded else None,
         }
         self._record(reaction.subject_id, reaction.item_id, reaction.event_type, time, tie)
         if reaction.reason is not None:
@@ -294,6 +300,6 @@ class Service:
             folder, name, material, fitted.parts, metrics={}, created=created, seed=config.seed
         )
         models = self._loader.load(folder, manifest)
-        self._models = Loaded(name, "1", models, manifest, created)
+        self.loaded = Loaded(name, "1", models, manifest, created)
         self.ranker = Ranker.load(folder / "ranker", self.use_case) if "ranker" in manifest.parts else None
         return snapshot

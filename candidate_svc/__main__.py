@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from candidate_svc.client import FeedbackClient, connect
 from candidate_svc.erasures import Erasures
 from candidate_svc.kept import KeptMirror
@@ -219,6 +221,8 @@ def main() -> int:
     try:
         settings = read_settings(CandidateSettings)
         configure_logging(settings.log_level, service="candidate_svc")
+        # A request's matrices are small and requests run side by side: threads within one would only wait.
+        threadpool_limits(limits=1, user_api="blas")
         application = build(settings)
     except InvalidInput as error:
         sys.stderr.write(f"{error.message}\n")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from matchloop.usecase import UseCase, UseCases
-    from ranking_svc.domain import Contribution, Explanation, ListItem, Recommendation, Trace
+    from ranking_svc.domain import Contribution, Explanation, ListItem, Recommendation
+    from ranking_svc.tracing import Trace
 
 MAX_EXCLUDED = 1000
 MAX_FILTERS = 16

@@ -280,28 +280,3 @@ class Recommendation:
     degraded: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
     unknown: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Where a list came from.
-
-    Parameters
-    ----------
-    items
-        The session's, each with its features as its explanation.
-    client_list
-        The client showed a list of its own.
-    data_manifest_sha256, snapshot_watermark, release_create_time
-        Of the release's data; empty, 0 and None where no such release is known.
-    degraded
-        Parts that could not be asked.
-    """
-
-    session: Session
-    items: tuple[ListItem, ...]
-    client_list: bool = False
-    data_manifest_sha256: str = ""
-    snapshot_watermark: int = 0
-    release_create_time: datetime | None = None
-    degraded: tuple[str, ...] = ()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from matchloop.errors import MatchloopError, NotFound
 from matchloop.observe.logs import get_logger
-from ranking_svc.domain import Explanation, ListItem, Part, Trace
+from ranking_svc.domain import Explanation, ListItem, Part
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from matchloop.observe.metrics import Metrics
     from matchloop.release.manifest import Manifest
     from ranking_svc.archive import Archive
@@ -17,6 +19,31 @@ if TYPE_CHECKING:
     from ranking_svc.releases import Releases
 
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a list came from.
+
+    Parameters
+    ----------
+    items
+        The session's, each with its features as its explanation.
+    client_list
+        The client showed a list of its own.
+    data_manifest_sha256, snapshot_watermark, release_create_time
+        Of the release's data; empty, 0 and None where no such release is known.
+    degraded
+        Parts that could not be asked.
+    """
+
+    session: Session
+    items: tuple[ListItem, ...]
+    client_list: bool = False
+    data_manifest_sha256: str = ""
+    snapshot_watermark: int = 0
+    release_create_time: datetime | None = None
+    degraded: tuple[str, ...] = ()
 
 
 class SessionSource(Protocol):
@@ -67,7 +94,7 @@ class Tracer:
         return replace(
             trace,
             data_manifest_sha256=manifest.snapshot.manifest_sha256,
-            snapshot_watermark=int(watermark) if watermark.isdecimal() else 0,
+            snapshot_watermark=int(watermark) if watermark.isdecimal() and len(watermark) < 19 else 0,
             release_create_time=manifest.created,
         )
 

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Concatenate
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from matchloop.errors import MatchloopError, TooFewExamples, Unavailable
-from matchloop.release import MlflowRegistry
-from matchloop.usecase import UseCase, load_use_cases
+from matchloop.errors import MatchloopError, TooFewExamples
+from training_jobs.commands.drift import drift
 from training_jobs.commands.experiment import app as experiment
 from training_jobs.commands.monitor import monitor
 from training_jobs.commands.off_policy import off_policy
 from training_jobs.commands.releases import app as releases
 from training_jobs.commands.releases import rollback
-from training_jobs.config import load_config
+from training_jobs.commands.retrain import retrain
+from training_jobs.commands.steps import console, end, step, with_options
 from training_jobs.dataset_tables import dataset_tables
 from training_jobs.evaluate.report import evaluation_tables
 from training_jobs.gates import gate_table
-from training_jobs.negatives import mark_negatives_used, retraining_status
-from training_jobs.retrain import Retrained, Retraining
+from training_jobs.retrain import Retraining
 from training_jobs.search_job import Search
 from training_jobs.search_report import best_table
 from training_jobs.search_spaces import Searched
-from training_jobs.tracking import MlflowTracker
 
 app = typer.Typer(
     help="Learn from the record: data sets, training, evaluation, releases. Every step can be run again: "
@@ -41,88 +34,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-
-UseCaseId = Annotated[str, typer.Argument(help="Id of a use case, e.g. investor_startup.")]
-SnapshotFolder = Annotated[
-    Path | None, typer.Option("--snapshot", help="Folder of a snapshot. Left out: one is exported first.")
-]
-ExportCommand = Annotated[
-    str,
-    typer.Option(
-        help="Command that exports a snapshot; the folder is added to its end. Used without --snapshot.",
-    ),
-]
-WorkFolder = Annotated[Path, typer.Option("--work", help="Folder for data sets, releases and reports.")]
-RegistryUri = Annotated[
-    str,
-    typer.Option(
-        "--registry", envvar="MATCHLOOP_REGISTRY_URI", help="MLflow: sqlite:///FILE or http(s)://SERVER."
-    ),
-]
-Preset = Annotated[str, typer.Option("--config", help="default, fast, deep, or the path of a .toml file.")]
-UseCaseFolder = Annotated[
-    Path | None, typer.Option("--use-cases", help="Folder of further use cases in TOML.")
-]
-FeedbackAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--feedback",
-        envvar="MATCHLOOP_FEEDBACK_ADDRESS",
-        help="host:port of feedback_svc, told which negatives were used.",
-    ),
-]
-
-Resume = Annotated[
-    bool,
-    typer.Option(
-        help="Go on from the checkpoint of a training with this data and these settings, if killed."
-    ),
-]
-
-EXPORT = f"{shlex.quote(sys.executable)} -m feedback_svc.export --out"
 
 
-def step(command: Callable[Concatenate[Retraining, ...], None]) -> Callable[..., None]:
-    """Make a command of a function of `Retraining`: the options of `_steps`, then those of its own."""
-    shared = inspect.signature(_steps, eval_str=True)
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        mine = {option.name: given.pop(option.name) for option in own}
-        command(_steps(**given), **mine)
-
-    options = [o.replace(kind=o.KEYWORD_ONLY) for o in (*shared.parameters.values(), *own)]
-    run.__annotations__ = {option.name: option.annotation for option in options}
-    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    return app.command()(run)
-
-
-def _steps(
-    use_case: UseCaseId,
-    snapshot: SnapshotFolder = None,
-    work: WorkFolder = Path("var/training"),
-    registry: RegistryUri = "sqlite:///var/mlflow.db",
-    config: Preset = "default",
-    use_cases: UseCaseFolder = None,
-    export_command: ExportCommand = EXPORT,
-    resume: Resume = True,
-) -> Retraining:
-    declared: UseCase = load_use_cases(*([use_cases] if use_cases else []))[use_case]
-    mlflow = MlflowRegistry(registry)
-    return Retraining(
-        declared,
-        snapshot or _exported(export_command, work / "snapshot"),
-        mlflow,
-        load_config(config),
-        work=work,
-        tracker=MlflowTracker(mlflow),
-        console=console,
-        resume=resume,
-    )
-
-
+@app.command()
 @step
 def datasets(steps: Retraining) -> None:
     """Build the data sets, write them as Parquet and print what is in them.
@@ -137,6 +51,7 @@ def datasets(steps: Retraining) -> None:
     console.print(f"written to {steps.write_datasets()}")
 
 
+@app.command()
 @step
 def train(steps: Retraining) -> None:
     """Train every part and write the release's folder."""
@@ -146,6 +61,7 @@ def train(steps: Retraining) -> None:
         console.print(f"released without {part}: {why}")
 
 
+@app.command()
 @step
 def evaluate(steps: Retraining) -> None:
     """Measure it beside its baselines, compare it with the champion, and write the report."""
@@ -155,6 +71,7 @@ def evaluate(steps: Retraining) -> None:
     console.print(f"figures {steps.folder / 'evaluation.json'}", soft_wrap=True)
 
 
+@app.command()
 @step
 def register(steps: Retraining) -> None:
     """Put the release and its run into the registry; this promotes nothing."""
@@ -162,6 +79,7 @@ def register(steps: Retraining) -> None:
     console.print(f"release {found.release} is version {found.version} of {steps.use_case.id}")
 
 
+@app.command()
 @step
 def promote(
     steps: Retraining,
@@ -172,24 +90,10 @@ def promote(
     """Make the release champion if it passes every gate; exit code 3 if it does not."""
     promoted = steps.promote(force=force)
     console.print(gate_table(steps.evaluate(), steps.release))
-    _end(steps.release, promoted=promoted)
+    end(steps.release, promoted=promoted)
 
 
-@step
-def retrain(steps: Retraining, feedback: FeedbackAddress = None) -> None:
-    """Do all of it: data sets, training, evaluation, registration, gates, promotion."""
-    _say_due("before", feedback, steps.use_case.id)
-
-    def mark_used(release: str, watermark: int) -> int:
-        return mark_negatives_used(str(feedback), steps.use_case.id, release, watermark)
-
-    done = steps.run(mark_used if feedback else None)
-    console.print(gate_table(done.gates, done.release))
-    _say(done)
-    _say_due("now", feedback, steps.use_case.id)
-    _end(done.release, promoted=done.promoted)
-
-
+@app.command()
 @step
 def search(
     steps: Retraining,
@@ -208,48 +112,13 @@ def search(
     console.print(f"settings: {out or found.config}", soft_wrap=True)
 
 
+app.command("retrain")(with_options(retrain))
+app.command("drift")(drift)
 app.command("off-policy")(off_policy)
 app.command()(monitor)
 app.add_typer(experiment, name="experiment")
 app.command("rollback")(rollback)
 app.add_typer(releases, name="releases")
-
-
-def _say_due(when: str, feedback: str | None, use_case: str) -> None:
-    """Print whether feedback_svc holds a retraining for due; nothing when there is none to ask."""
-    if not feedback:
-        return
-    try:
-        console.print(f"due {when}: {retraining_status(feedback, use_case)}", highlight=False)
-    except Unavailable as error:  # the training itself does not need it
-        console.print(f"due {when}: unknown, {error.message}", highlight=False)
-
-
-def _say(done: Retrained) -> None:
-    for part, why in done.skipped.items():
-        console.print(f"released without {part}: {why}")
-    if done.seconds:
-        console.print("seconds: " + ", ".join(f"{step} {taken:.1f}" for step, taken in done.seconds.items()))
-    if done.marked is not None:
-        console.print(f"{done.marked} negatives are marked as used by this release")
-
-
-def _end(release: str, *, promoted: bool) -> None:
-    if promoted:
-        console.print(f"[green]{release} is champion[/]")
-        return
-    console.print(f"[red]{release} is registered, but not promoted[/]")
-    raise typer.Exit(3)
-
-
-def _exported(command: str, folder: Path) -> Path:
-    """Run the export; its output goes where ours goes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([*shlex.split(command), str(folder)], check=False)  # noqa: S603 - the operator's command
-    if done.returncode != 0:
-        console.print(f"[red]the export failed with exit code {done.returncode}: {command}[/]")
-        raise typer.Exit(done.returncode)
-    return folder
 
 
 def _run() -> None:

@@ -23,7 +23,7 @@ from training_jobs.datasets import RankerDataset, ranker_dataset, whole_lists
 from training_jobs.datasets.ranker import split_by_time, take
 from training_jobs.gates import Gate, folder_gates
 from training_jobs.off_policy_gate import off_policy_gate
-from training_jobs.ranker_gates import calibration_gate, latency_gates, quality_gate
+from training_jobs.ranker_gates import calibration_gate, direction_gate, latency_gates, quality_gate
 
 if TYPE_CHECKING:
     from matchloop.usecase import UseCase
@@ -111,6 +111,7 @@ def ranker(judged: Judged) -> Sequence[Gate]:
     gates, both = judged.config.gates, (judged.ranker, judged.champion_ranker)
     return (
         quality_gate(judged.lists, *both, gates, judged.rng),
+        direction_gate(judged.lists, *both, gates, judged.rng),
         calibration_gate(judged.lists, *both, gates, judged.config.dataset.ranker_weighting),
         *latency_gates(judged.ranker, judged.use_case, gates, judged.rng),
     )

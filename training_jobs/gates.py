@@ -181,7 +181,7 @@ def ranker_gate(
     """Compare NDCG on the same latest lists, (n,) each, with the champion's ranker or else the teacher."""
     name = "ranker_ndcg@10"
     if len(candidate) < config.least_pairs:
-        note = f"{len(candidate)} validation lists with a positive, {config.least_pairs} are needed"
+        note = f"{len(candidate)} latest lists were reacted to, {config.least_pairs} are needed"
         return Gate(name, _mean(candidate), 0.0, Verdict.SKIPPED, note)
     threshold = config.ranker_least_ratio * _mean(rival)
     whose = "champion" if champion else "teacher"

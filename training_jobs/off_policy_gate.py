@@ -79,7 +79,7 @@ def gate_on_lists(
         note = f"no list new to both was varied by chance with propensities and features logged{left}"
         return Gate(NAME, 0.0, -tolerance, Verdict.SKIPPED, note)
     orders = lists.order_of(ranker), lists.order_of(rival) if rival is not None else None
-    trust, seed = Trust(least_share=0.0, least_rows=config.off_policy_rows), int(rng.integers(2**32))
+    trust, seed = Trust(least_rows=config.off_policy_rows), int(rng.integers(2**32))
     wide, one_sided, strong = (
         list_value(
             lists,

@@ -96,6 +96,8 @@ class Retraining:
     resume
         Whether training goes on from the checkpoints of a run that was killed; they lie in the work folder
         until the release is made.
+    may_promote
+        Asked right before a promotion; raises when this run must not promote any more.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Retraining:
         clock: Clock = utc_now,
         console: Console | None = None,
         resume: bool = True,
+        may_promote: Callable[[], None] | None = None,
     ) -> None:
         self.use_case, self.registry, self.config = use_case, registry, config
         self.snapshot = read_snapshot(snapshot)
@@ -121,7 +124,7 @@ class Retraining:
         self.release = f"{use_case.id}-{key}"
         self.folder = work / use_case.id / key
         self.release_folder = self.folder / "release" / self.release
-        self.resume = resume
+        self.resume, self.may_promote = resume, may_promote
         self._releases = work / use_case.id / "fetched"
         self._material: Material | None = None
         self._data: DataSets | None = None
@@ -275,6 +278,8 @@ class Retraining:
         note_gates(self.registry, registered, gates, champion)
         if not force and not passed(gates):
             return False
+        if self.may_promote is not None:
+            self.may_promote()
         with self.watch.step("promote"):
             promote_version(self.registry, registered, clock=self.clock, gates=gates, force=force)
         return True

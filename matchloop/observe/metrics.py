@@ -133,6 +133,9 @@ class Metrics:
         "negatives_mean_error", "Mean prediction error of those that have one; 0 for none.", "use_case"
     )
     retraining_due = _gauge("retraining_due", "1 when a retraining is due, else 0.", "use_case")
+    drift_psi = _gauge(
+        "drift_psi", "PSI of what the champion serves against what it was trained on.", "use_case", "feature"
+    )
     retraining_runs = _counter("retraining_runs", "Retraining runs ended.", "use_case", "outcome")
     acts = _counter("acts", "Acts of jobs and people recorded.", "use_case", "kind")
     experiment_running = _gauge("experiment_running", "1 while an experiment runs, else 0.", "use_case")

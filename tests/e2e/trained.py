@@ -63,19 +63,36 @@ class Trained:
         return self.clients.candidate.GetCandidates(request, timeout=10.0)
 
 
-def retrained(stack: Stack, config: str) -> subprocess.CompletedProcess[str]:
+def retrained(stack: Stack, config: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the command an operator runs, from a fresh export to the promotion."""
+    output = retraining(stack, config, *more)
+    out, err = output.communicate(timeout=170)
+    return subprocess.CompletedProcess(output.args, output.returncode, out, err)
+
+
+def retraining(stack: Stack, config: str, *more: str) -> subprocess.Popen[str]:
+    """Start it."""
+    return _jobs(stack, config, "retrain", *more)
+
+
+def drifted(stack: Stack, config: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Ask how far what is served has left what was trained on."""
+    process = _jobs(stack, config, "drift", *more)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _jobs(stack: Stack, config: str, command: str, *more: str) -> subprocess.Popen[str]:
     file = stack.folder / "small.toml"
     file.write_text(config, encoding="utf-8")
-    command = ("retrain", USE_CASE, "--config", str(file), "--work", str(stack.folder / "training"))
+    told = (command, USE_CASE, "--config", str(file), "--work", str(stack.folder / "training"))
     where = ("--registry", stack.registry_uri, "--feedback", stack.addresses.feedback)
-    return subprocess.run(
-        [sys.executable, "-m", "training_jobs", *command, *where],
+    return subprocess.Popen(
+        [sys.executable, "-m", "training_jobs", *told, *where, *more],
         env={**os.environ, "FEEDBACK_DATABASE_URL": stack.database_url, "COLUMNS": "200"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=170,
     )
 
 

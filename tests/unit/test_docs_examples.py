@@ -62,6 +62,7 @@ def test_the_readme_s_script_is_whole() -> None:
         "docs/feedback.md",
         "docs/dislikes.md",
         "docs/candidates.md",
+        "docs/off-policy.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

@@ -73,6 +73,19 @@ def served(rng: np.random.Generator, share: float, reach: int, first: int = 0) -
     return replace(found, group=found.group + first)
 
 
+def swaps_of_any_chance(rng: np.random.Generator) -> Placements:
+    """One pair of neighbours of each list changes places, with a chance that no other list has."""
+    order = np.tile(np.arange(RANKS), (LISTS, 1))
+    chance = np.ones(order.shape)
+    rows, at = np.arange(LISTS), rng.integers(0, RANKS - 1, LISTS)
+    swapping = rng.uniform(0.15, 0.5, LISTS)
+    swap = rng.random(LISTS) < swapping
+    order[rows[swap], at[swap]], order[rows[swap], at[swap] + 1] = at[swap] + 1, at[swap]
+    for place in (at, at + 1):
+        chance[rows, place] = np.where(swap, swapping, 1.0 - swapping)
+    return _log(order, chance, rng)
+
+
 def served_pairs(rng: np.random.Generator) -> Placements:
     return served(rng, 0.2, 1)
 
@@ -97,6 +110,7 @@ def together(*logs: Placements) -> Placements:
         shuffled,
         neighbours_swapped,
         all_pairs_swapped,
+        swaps_of_any_chance,
         served_pairs,
         served_fours,
         policies_one_after_another,
@@ -147,6 +161,16 @@ def test_what_a_rank_rests_on_is_what_its_chances_are_worth() -> None:
 
     with pytest.raises(TooFewExamples, match=r"worth \d{3} at rank 1 .* 0 ranks .* worth at least 1000"):
         estimate_examination(found, least=1000)
+
+
+def test_lists_that_tell_little_take_nothing_from_those_that_tell_much() -> None:
+    rng = np.random.default_rng(5)
+    much, little = served(rng, 0.5, 1), served(rng, 0.001, 1, LISTS)
+
+    estimate_examination(much, least=10_000)
+    estimate_examination(together(much, little), least=10_000)
+    with pytest.raises(TooFewExamples):
+        estimate_examination(little, least=100)
 
 
 def test_policies_that_share_a_chance_are_left_out() -> None:

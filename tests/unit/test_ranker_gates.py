@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
 
 from matchloop.position import Weighting
-from matchloop.rerank.calibration import logit
+from matchloop.rerank.calibration import Platt, logit
 from matchloop.rerank.scorer import Ranker, RuleScorer
 from matchloop.testing.releases import build_release
+from matchloop.usecase import Method
 from tests.unit.training_worlds import (
     INVESTORS,
     START,
@@ -26,8 +27,10 @@ from training_jobs.config import DatasetConfig, GateConfig
 from training_jobs.datasets import RankerDataset, open_tables, ranker_dataset, whole_lists
 from training_jobs.gates import Verdict
 from training_jobs.ranker_gates import (
+    as_calibrated,
     calibration_error,
     calibration_gate,
+    direction_gate,
     latency_gates,
     list_gains,
     quality_gate,
@@ -39,6 +42,8 @@ RECENCY = NAMES.index("recency")
 
 class Adjusts:
     """A ranker that adds so much recency, and so much besides, to the teacher's logit."""
+
+    calibration: ClassVar[dict[Method, Platt]] = {}
 
     def __init__(self, slope: float, shift: float = 0.0) -> None:
         self.slope, self.shift = slope, shift
@@ -92,6 +97,28 @@ def test_a_deep_positive_counts_for_more(tmp_path: Path) -> None:
     assert list_gains(found, turned, k=1)[0] == pytest.approx(1.0)
 
 
+def test_a_click_counts_half(tmp_path: Path) -> None:
+    """Liked at rank 1, clicked at rank 2: gains 1 and log2(3) / 2."""
+    features = np.zeros((3, len(NAMES)))
+    world = snapshot_of(
+        tmp_path,
+        [*named("investor", ["a"]), *named("startup", ["s0", "s1", "s2"])],
+        [
+            interaction(1, "a", "s0", "like", session_id="l", rank=1),
+            interaction(2, "a", "s1", "click", session_id="l", rank=2),
+            interaction(3, "a", "s2", "view", session_id="l", rank=3),
+        ],
+        [session("l", "a", ["s0", "s1", "s2"], [0.8, 0.7, 0.6], features)],
+    )
+    found = lists_of(world)
+    assert found.source.tolist() == ["positive", "reacted", "viewed"]
+    last = np.array([0.0, 1.0, 2.0], dtype=np.float32)
+    ideal = 1.0 + 0.5 * np.log2(3) / np.log2(3)
+    reached = 0.5 * np.log2(3) / np.log2(3) + 1.0 / np.log2(4)
+
+    assert list_gains(found, last)[0] == pytest.approx(reached / ideal)
+
+
 @pytest.mark.parametrize(
     ("slope", "champion", "verdict"),
     [
@@ -110,6 +137,49 @@ def test_the_ranker_must_reach_champion_and_retrieval(
 
     assert gate.verdict is verdict
     assert gate.name == "ranker_ndcg@10"
+
+
+class Turns:
+    """A ranker that adds so much of the retrieval's own score, and so much recency."""
+
+    calibration: ClassVar[dict[Method, Platt]] = {}
+
+    def __init__(self, retrieval: float, recency: float = 0.0) -> None:
+        self.retrieval, self.recency = retrieval, recency
+
+    def adjustment(self, features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        model = features[:, NAMES.index("model_score")]
+        return (self.retrieval * model + self.recency * features[:, RECENCY]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "recency", "value", "verdict"),
+    [
+        (0.0, 0.0, 1.0, Verdict.PASSED),
+        (2.0, 0.0, 1.0, Verdict.PASSED),
+        (-50.0, 0.0, 0.0, Verdict.REFUSED),
+        (-50.0, 500.0, 0.0, Verdict.PASSED),  # it knows what is liked, and the lists show it
+    ],
+)
+def test_a_ranker_that_turns_the_retrieval_round_has_to_show_why(
+    lists: RankerDataset, retrieval: float, recency: float, value: float, verdict: Verdict
+) -> None:
+    ranker = cast(Ranker, Turns(retrieval, recency))
+    gate = direction_gate(lists, ranker, None, GateConfig(), np.random.default_rng(0))
+
+    assert (gate.value, gate.verdict) == (value, verdict)
+
+
+def test_lists_are_seen_under_the_rankers_own_calibration(lists: RankerDataset) -> None:
+    served = {Method.CONTENT: Platt(slope=4.0, intercept=-2.0)}
+    own = {Method.CONTENT: Platt(slope=1.0, intercept=0.5)}
+    found = as_calibrated(lists, served, own)
+
+    wanted = 1.0 * (logit(lists.original_score) + 2.0) / 4.0 + 0.5
+    np.testing.assert_allclose(logit(found.original_score), wanted, atol=1e-3)
+    np.testing.assert_array_equal(found.features[:, NAMES.index("original_score")], found.original_score)
+    back = as_calibrated(found, own, served)
+    np.testing.assert_allclose(back.original_score, lists.original_score, atol=1e-4)
 
 
 def test_calibration_error_is_zero_for_shares_that_hold() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from matchloop.acts import ActKind
 from matchloop.errors import NotFound
 from matchloop.release import CHAMPION, Manifest, MlflowRegistry
 from matchloop.testing.releases import build_release
 from matchloop.usecase import load_use_cases
 from training_jobs.__main__ import app
+from training_jobs.commands import releases as commands
 from training_jobs.config import load_config
 from training_jobs.datasets import DatasetManifest
 from training_jobs.gates import Gate, Verdict
@@ -141,9 +144,33 @@ def test_another_shape_of_golden_answers_is_said(registry: MlflowRegistry, tmp_p
     assert np.isfinite(found.bytes["ranker"][1])
 
 
-def test_rollback_makes_the_one_before_champion(registry: MlflowRegistry, tmp_path: Path) -> None:
-    said = run(registry, tmp_path, "rollback", USE_CASE.id, "--reason", "fewer clicks")
+class Recorded:
+    """Stands in for feedback_svc: keeps what it is told."""
 
+    acts: ClassVar[list[tuple[Any, ...]]] = []
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def __enter__(self) -> Recorded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def record_act(self, use_case: str, kind: str, **told: Any) -> None:
+        self.acts.append((self.address, use_case, kind, told))
+
+
+def test_rollback_makes_the_one_before_champion(
+    registry: MlflowRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "Operations", Recorded)
+    reason = ("--reason", "fewer clicks", "--feedback", "here:1")
+    said = run(registry, tmp_path, "rollback", USE_CASE.id, *reason)
+
+    told = {"automatic": False, "release": "r2", "reason": "fewer clicks"}
+    assert Recorded.acts == [("here:1", USE_CASE.id, ActKind.ROLLED_BACK, told)]
     assert "r1 (version 1) is champion" in said
     champion = registry.resolve(USE_CASE.id, CHAMPION)
     assert champion is not None

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.training_worlds import INVESTORS, interaction, named, ranked_world, snapshot_of
-from training_jobs.__main__ import _exported, app, main
+from training_jobs.__main__ import app, main
+from training_jobs.commands.steps import exported
 
 
 @pytest.mark.parametrize("command", ["datasets", "train", "evaluate", "register", "promote", "retrain"])
@@ -55,7 +56,7 @@ def test_an_export_is_run_with_the_folder_at_its_end(tmp_path: Path) -> None:
     program = "import pathlib, sys; pathlib.Path(sys.argv[1]).mkdir()"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
 
-    assert _exported(command, tmp_path / "snapshot").is_dir()
+    assert exported(command, tmp_path / "snapshot").is_dir()
 
 
 PEOPLE = [*named("investor", ["a", "b"]), *named("startup", ["s0", "s1"])]

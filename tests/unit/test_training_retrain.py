@@ -121,6 +121,7 @@ def test_every_gate_is_asked_and_kept_with_the_version(done: tuple[Steps, Any]) 
     assert [gate.name for gate in found.gates] == [
         "retrieval_ndcg@10",
         "ranker_ndcg@10",
+        "ranker_direction",
         "ranker_calibration",
         "ranker_p50_ms",
         "ranker_p99_ms",

@@ -133,7 +133,8 @@ def small() -> TrainingConfig:
     config = load_config("fast")
     als = config.als.model_copy(update={"factors": 8, "iterations": 4, "trials": config.als.trials[:1]})
     tower = config.two_tower.model_copy(update={"hidden": (8,), "width": 8, "epochs": 2, "batch": 128})
-    return config.model_copy(update={"als": als, "two_tower": tower})
+    ranker = config.ranker.model_copy(update={"epochs": 3, "least_positives": 20})
+    return config.model_copy(update={"als": als, "two_tower": tower, "ranker": ranker})
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_a_search_of_a_small_world(tmp_path: Path, world: Path, part: Searched) 
         settings = {key: value for key, value in best.choice.items() if key != "factors"}
         assert config.als.trials == (AlsTrial(**settings),)
     else:
-        assert config.two_tower.learning_rate == best.choice["learning_rate"]
+        assert getattr(config, str(part)).learning_rate == best.choice["learning_rate"]
 
 
 def test_a_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_search_needs_something_to_choose_by(tmp_path: Path) -> None:
     folder = snapshot_of(tmp_path / "nothing", people).folder
     steps = Retraining(INVESTORS, folder, FolderRegistry(tmp_path / "r"), small(), work=tmp_path)
     for part in Searched:
-        with pytest.raises(TooFewExamples, match="0 interactions"):
+        with pytest.raises(TooFewExamples, match=r"0 interactions|0 strong positives"):
             Search(steps, part).run(0.01)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Multi
+from matchloop.rerank.scorer import RuleScorer
 from matchloop.snapshot import (
     DISLIKES,
     INTERACTIONS,
@@ -66,6 +67,15 @@ def session(
         "feature_values": features.astype(np.float32).reshape(-1).tolist(),
         **more,
     }
+
+
+def rule_scores(use_case: UseCase, features: np.ndarray[Any, Any]) -> list[float]:
+    """What a release without a ranker scores items of these features, (n, F), with."""
+    rows = features.astype(np.float32)
+    rule = RuleScorer(use_case)
+    diversity = rows[:, use_case.ranking.features.index("diversity")]
+    scores: list[float] = rule.final(rule.by_diversity(rows)(diversity)).tolist()
+    return scores
 
 
 def snapshot_of(

@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from matchloop.acts import ActKind
 from matchloop.release import CHAMPION, MlflowRegistry
 from matchloop.usecase import load_use_cases
 from training_jobs.gates import Gate, Verdict, gate_table
+from training_jobs.operations import Operations
 from training_jobs.promotion import find_release, gates_of, roll_back
 from training_jobs.release_diff import Described, Difference, difference
 
@@ -99,12 +101,23 @@ def rollback(
     use_case: UseCaseId,
     reason: Annotated[str, typer.Option(help="Kept with the release that is taken back.")] = "by hand",
     registry: RegistryUri = _REGISTRY,
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MATCHLOOP_FEEDBACK_ADDRESS", help="host:port of feedback_svc, which records it."
+        ),
+    ] = None,
 ) -> None:
     """Make the release champion again that was it before; services pick it up by themselves."""
-    now = roll_back(
-        MlflowRegistry(registry), use_case, reason=reason, clock=lambda: datetime.now(UTC), automatic=False
-    )
+    known = MlflowRegistry(registry)
+    taken = known.resolve(use_case, CHAMPION)
+    now = roll_back(known, use_case, reason=reason, clock=lambda: datetime.now(UTC), automatic=False)
     console.print(f"[green]{now.release} (version {now.version}) is champion of {use_case} again[/]")
+    if feedback and taken is not None:
+        with Operations(feedback) as record:
+            record.record_act(
+                use_case, ActKind.ROLLED_BACK, automatic=False, release=taken.release, reason=reason
+            )
 
 
 def state_of(known: RegisteredRelease) -> str:

@@ -67,7 +67,7 @@ class GateConfig(Part):
     ranker_least_ratio: Rate = 0.97
     calibration_tolerance: Share = 0.1
     latency_p50_ms: Rate = 1.0
-    latency_p99_ms: Rate = 5.0
+    latency_p99_ms: Rate = 20.0
     latency_over_rule: Rate = 6.0
     least_pairs: Positive = 20
     largest_megabytes: Rate = 2000.0

@@ -8,8 +8,8 @@ section 5.3: swap interventions). Blocks over different ranks are put together a
 interventions"): expected weighted reactions are examination of the rank × worth of the block, fitted
 alternately. Examination then never grows with the rank, by isotonic regression.
 
-What a rank rests on is its effective number of placements, (Σ 1/propensity)² / Σ 1/propensity² (Kish 1965):
-a list that chance almost never varies tells little, however often it is served.
+What a rank rests on is its effective number of placements, (Σ 1/propensity)² / Σ 1/propensity² (Kish 1965) as
+each policy's chances make it: a list that chance hardly ever varies tells little, however often it is served.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ FLOOR = 0.01
 """Least examination: a rank nobody was seen to look at is not impossible to see."""
 TOLERANCE = 0.15
 """How far mean 1 / propensity may be from the number of ranks in a block."""
+EXACT = 1e-6
+"""The same where the propensities themselves tell that number."""
 MISSING = (
     "lists have to be served with their order varied by chance within blocks of ranks, rank 1 among them, "
     "and each item's propensity to be logged (over 0 and under 1 where chance decided): docs/exploration.md"
@@ -144,16 +146,17 @@ def estimate_examination(placements: Placements, *, least: int) -> ExaminationCu
         When rank 1 has fewer placements, or shares a block with no rank that has enough, or nobody
         reacted to anything at rank 1.
     """
-    block, left_out = _blocks(placements)
-    used = block >= 0
-    rank, weight = placements.rank[used] - 1, 1.0 / placements.propensity[used]
+    found = _blocks(placements)
+    used = found.block >= 0
+    rank, block = placements.rank[used] - 1, found.block[used]
     ranks, blocks = int(placements.rank.max(initial=1)), int(block.max(initial=-1)) + 1
-    count = _effective(rank, weight, ranks)
-    cell = block[used] * ranks + rank
+    count = np.bincount(rank, (found.width**2 / found.spread)[used], ranks)
+    cell = block * ranks + rank
     held = np.bincount(cell, minlength=blocks * ranks).reshape(blocks, ranks) > 0
     held &= count >= least
-    gain = weight * placements.reacted[used]
-    total = np.bincount(cell, gain, blocks * ranks).reshape(blocks, ranks)
+    # Scaled so that the variance of a total is about its mean, as Poisson's is; a block's own factor.
+    gain = placements.reacted / placements.propensity * found.width / found.spread
+    total = np.bincount(cell, gain[used], blocks * ranks).reshape(blocks, ranks)
     linked = _linked(held)
     reacted = float(total[:, 0].sum()) if ranks else 0.0
     if linked.sum() < 2 or reacted <= 0.0:
@@ -161,12 +164,10 @@ def estimate_examination(placements: Placements, *, least: int) -> ExaminationCu
             f"estimated position weights: {len(placements)} placements by chance in "
             f"{len(np.unique(placements.group))} lists, worth {count[0]:.0f} at rank 1 "
             f"({'with' if reacted else 'without'} reactions), {int(linked.sum())} ranks comparable that are "
-            f"worth at least {least}, {left_out} lists of unclear blocks; {MISSING}"
+            f"worth at least {least}, {found.left_out} lists of unclear blocks; {MISSING}"
         )
     held &= linked
-    spread = np.bincount(block[used], weight * gain, blocks)  # the variance of a block's total
-    scale = np.divide(total.sum(axis=1), spread, out=np.zeros(blocks), where=spread > 0.0)
-    seen = _fitted(np.where(held, total * scale[:, None], 0.0), held)[linked]
+    seen = _fitted(np.where(held, total, 0.0), held)[linked]
     smooth = isotonic_regression(seen, weights=count[linked], increasing=False).x
     smooth = np.maximum(smooth / smooth[0], FLOOR)
     places = np.flatnonzero(linked)
@@ -174,32 +175,50 @@ def estimate_examination(placements: Placements, *, least: int) -> ExaminationCu
     return ExaminationCurve(tuple(np.minimum.accumulate(curve).tolist()))
 
 
-def _effective(rank: NDArray[np.int64], weight: NDArray[np.float64], ranks: int) -> NDArray[np.float64]:
-    """Return the effective number of placements of each rank, (ranks,)."""
-    squares = np.bincount(rank, weight**2, ranks)
-    sums = np.bincount(rank, weight, ranks) ** 2
-    return np.divide(sums, squares, out=np.zeros(ranks), where=squares > 0.0)
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Each placement's block, -1 for none: its ranks under one policy; `left_out` counts lists without.
 
-
-def _blocks(placements: Placements) -> tuple[NDArray[np.int64], int]:
-    """Return each placement's block, -1 for none, and how many lists have none.
-
-    A block is its ranks under one policy.
+    `width` is the number of ranks of its block, `spread` the sum of 1 / propensity over the items that could
+    stand at this rank: the mean square of the weights, per placement as its policy makes them.
     """
+
+    block: NDArray[np.int64]
+    width: NDArray[np.int64]
+    spread: NDArray[np.float64]
+    left_out: int
+
+
+def _blocks(placements: Placements) -> _Blocks:
     start = np.flatnonzero(np.diff(placements.group, prepend=-1))
     size = np.diff(start, append=len(placements))
-    width, policy = block_widths(placements.propensity, start, size)
-    width[size % np.maximum(width, 1) != 0] = 0
-    of_placement, of_list = np.repeat(width, size), np.repeat(policy, size)
+    by_list, policy = block_widths(placements.propensity, start, size)
+    by_list[size % np.maximum(by_list, 1) != 0] = 0
+    width, policy = np.repeat(by_list, size), np.repeat(policy, size)
     block = np.full(len(placements), -1, dtype=np.int64)
     known = 0
     for each in np.unique(width[width > 0]).tolist():
-        rows = np.flatnonzero(of_placement == each).reshape(-1, each)
-        ranks = np.column_stack([of_list[rows[:, 0]], placements.rank[rows]])
+        rows = np.flatnonzero(width == each).reshape(-1, each)
+        ranks = np.column_stack([policy[rows[:, 0]], placements.rank[rows]])
         found, number = np.unique(ranks, axis=0, return_inverse=True)
         block[rows] = known + number.reshape(-1, 1)
         known += len(found)
-    return block, int((width == 0).sum())
+    spread = _spread(placements.propensity, policy, width)
+    return _Blocks(block, width, spread, int((by_list == 0).sum()))
+
+
+def _spread(
+    propensity: NDArray[np.float64], policy: NDArray[np.int64], width: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return `_Blocks.spread`: of a policy of two chances exactly, else as its placements tell it."""
+    _, one = np.unique(policy, return_inverse=True)
+    least, most = np.ones(one.max(initial=-1) + 1), np.zeros(one.max(initial=-1) + 1)
+    np.minimum.at(least, one, propensity)
+    np.maximum.at(most, one, propensity)
+    between = (propensity > least[one] + 1e-9) & (propensity < most[one] - 1e-9)
+    mean = np.bincount(one, propensity**-2.0) / np.bincount(one)
+    several = np.bincount(one, between) > 0.0
+    return np.where(several[one], mean[one], 1.0 / most[one] + np.maximum(width - 1, 0) / least[one])
 
 
 def block_widths(
@@ -209,9 +228,10 @@ def block_widths(
 
     Lists are of one policy when they share a propensity, or one that the other's adds up to 1 with. Where the
     items of a policy's blocks keep their rank with one probability and take each other rank of the block with
-    another, these tell the width. For policies with more chances than that in a list the mean of
-    1 / propensity does: it is the number of items that could have stood at a rank, which the lists of one
-    length share. Two policies that have but one of their chances in common can't be told apart.
+    another, these tell the width. For policies with more chances than that in a list, and for lists whose
+    chances no other list has, the mean of 1 / propensity does: it is the number of items that could have
+    stood at a rank, which the lists of one length share. Two policies that have but one of their chances in
+    common can't be told apart.
     """
     values, number = np.unique(propensity.round(12), return_inverse=True)
     other = np.minimum(np.searchsorted(values, 1.0 - values - 1e-9), len(values) - 1)
@@ -223,14 +243,16 @@ def block_widths(
     np.minimum.at(least, of_value, values)
     np.maximum.at(most, of_value, values)
     told = np.where(least == most, 1.0 / least, 1.0 + (1.0 - most) / least)
-    told[np.bincount(of_value, minlength=policies) > 2] = 0.0
+    few = np.bincount(of_value, minlength=policies) <= 2
     policy = of_value[number[start]]
-    exact = _whole(told[policy], 1e-3)
+    exact = _whole(np.where(few, told, 0.0)[policy], EXACT)
+    alone = (exact == 0) & few[policy]
+    policy = np.where(alone, policies, policy)
     _, alike = np.unique(np.stack([policy, size]), axis=1, return_inverse=True)
     sums = np.bincount(alike, np.add.reduceat(1.0 / propensity, start) / size)
     mean = _whole((sums / np.bincount(alike))[alike], TOLERANCE)
-    several = _different(number, size) > 2
-    mean[~np.bincount(policy, several, policies).astype(np.bool_)[policy]] = 0
+    several = np.bincount(policy, _different(number, size) > 2, policies + 1) > 0.0
+    mean[~(several[policy] | alone)] = 0
     return np.where(exact > 0, exact, mean), policy.astype(np.int64)
 
 
@@ -258,10 +280,7 @@ def _linked(held: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _fitted(total: NDArray[np.float64], held: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return x of total ≈ worth of the block × x where held, by Poisson maximum likelihood; (ranks,).
-
-    Totals are scaled by block so that their variance is about their mean, as Poisson's is.
-    """
+    """Return x of total ≈ worth of the block × x where held, by Poisson maximum likelihood; (ranks,)."""
     mask = held.astype(np.float64)
     by_rank, by_block = total.sum(axis=0), total.sum(axis=1)
     seen: NDArray[np.float64] = np.ones(total.shape[1])

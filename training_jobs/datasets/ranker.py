@@ -50,8 +50,10 @@ class RankerDataset:
         float32 (n,): 1 strong positive, 0 negative.
     exposure_weight
         float32 (n,): what the rank makes it worth.
+    original_score
+        The teacher's, float32 (n,), as logged.
     retrieval_score
-        The logged `original_score`, the teacher's, float32 (n,).
+        What the method itself gave, float32 (n,); NaN where that was not logged.
     """
 
     subject: NDArray[np.object_]
@@ -61,6 +63,7 @@ class RankerDataset:
     rank: NDArray[np.int32]
     recommendation_score: NDArray[np.float32]
     original_score: NDArray[np.float32]
+    retrieval_score: NDArray[np.float32]
     features: NDArray[np.float32]
     method: NDArray[np.object_]
     exposure_weight: NDArray[np.float32]
@@ -99,6 +102,7 @@ class RankerDataset:
             "rank": self.rank,
             "recommendation_score": self.recommendation_score,
             "original_score": self.original_score,
+            "retrieval_score": self.retrieval_score,
             **{name: self.features[:, at] for at, name in enumerate(self.feature_names)},
             "method": self.method,
             "exposure_weight": self.exposure_weight,
@@ -144,11 +148,14 @@ def whole_lists(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig
     """Return every item of every list that counts for the ranker, in the order of `ranker_examples`.
 
     To judge by: a choice of negatives is part of a training, and favours whoever was trained on it. Label 1
-    are strong positives; lists too young to have been reacted to are left out.
+    are strong positives; what was clicked and no more has the source ``reacted``. Lists too young to have
+    been reacted to are left out.
     """
     shown = shown_items(tables, use_case)
     shown = shown.filter(shown.has_features)
     found = with_outcome(shown, tables, use_case, config.model_copy(update={"hard_share": 1.0}))
+    clicked = (found.outcome == "hard") & found.reacted
+    found = found.mutate(outcome=clicked.ifelse("reacted", found.outcome))
     young = found.filter(found.outcome == "young").select(left_out="session_id").distinct()
     return found.anti_join(young, found.session_id == young.left_out).order_by(
         ["serve_time", "session_id", "rank"]
@@ -193,6 +200,7 @@ def ranker_dataset(
         "rank": rank,
         "recommendation_score": found["recommendation_score"].to_numpy().astype(np.float32),
         "original_score": features[:, names.index("original_score")],
+        "retrieval_score": found["retrieval_score"].fill_null(np.nan).to_numpy().astype(np.float32),
         "features": features,
         "exposure_weight": exposure_weight(rank, weighting, curve=curve).astype(np.float32),
         "label": label,

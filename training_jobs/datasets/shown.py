@@ -21,7 +21,8 @@ def shown_items(tables: SnapshotTables, use_case: UseCase) -> Table:
     """Return one row for each item of each list the system itself served in the use case.
 
     Columns: session_id, subject_id, serve_time, reranked, rank (1 is the first), size (of the list), item_id,
-    recommendation_score (the final score as served), method, has_features, features (the logged ones, in the
+    recommendation_score (the final score as served), retrieval_score (the method's own, null where it was not
+    logged), method, has_features, features (the logged ones, in the
     order of `use_case.ranking.features`; meaningless unless has_features: lists that logged others, or none,
     have false there).
     """
@@ -46,6 +47,7 @@ def shown_items(tables: SnapshotTables, use_case: UseCase) -> Table:
         rank=place + 1,
         item_id=numbered.item_ids[place],
         recommendation_score=numbered.scores[place],
+        retrieval_score=numbered.retrieval_scores[place],
         method=numbered.methods[place],
         features=numbered.feature_values[place * len(names) : (place + 1) * len(names)],
     )

@@ -8,7 +8,7 @@ cross-fitted over subjects, who are also what the bootstrap resamples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,8 @@ class ListValue:
     value, gain
         By estimator: of the order, and over the other one.
     support, contested_support
-        How much speaks for the value, and for the gain.
+        How much speaks for the value, and for the gain: of contested slots few agree by design, so there the
+        effective sample size counts as such, not as a share.
     """
 
     reward: Reward
@@ -92,8 +93,9 @@ def list_value(
     contested = np.flatnonzero(lists.block >= 0 if rival is None else order != rival)
     whole = estimate(log, policies[0], rng=rng, settings=settings)
     rival_there = policies[1].take(contested) if rival is not None else None
+    rare = replace(settings, trust=replace(settings.trust, least_share=0.0))
     part = estimate(
-        log.take(contested), policies[0].take(contested), rival=rival_there, rng=rng, settings=settings
+        log.take(contested), policies[0].take(contested), rival=rival_there, rng=rng, settings=rare
     )
     count = max(lists.lists, 1)
     return ListValue(

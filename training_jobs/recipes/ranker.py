@@ -21,6 +21,7 @@ from matchloop.rerank.calibration import (
     DEFAULT_PLATT,
     SCORE_FLOOR,
     Platt,
+    evidence,
     fit_platt,
     logit,
     sigmoid,
@@ -235,9 +236,9 @@ def recalibrated(
 ) -> tuple[RankerDataset, dict[Method, Platt]]:
     """Fit the calibration of retrieval scores by method to what came of them.
 
-    The logged `original_score` is turned back into the method's own score with the calibration it was served
-    under, a new one is fitted (Platt 1999), and the data set's teacher follows, in the feature column too:
-    the ranker is then trained on what it will see.
+    To the method's own scores, as they were logged, a calibration is fitted (Platt 1999), and the data set's
+    teacher follows, in the feature column too: the ranker is then trained on what it will see. Where only
+    `original_score` was logged, it is turned back with the calibration it was served under.
 
     Parameters
     ----------
@@ -257,7 +258,7 @@ def recalibrated(
         rows = dataset.method == name
         old = served.get(method) or DEFAULT_PLATT[method]
         new = old
-        raw = (logit(dataset.original_score[rows]).astype(np.float64) - old.intercept) / old.slope
+        raw = _evidence(dataset, rows, method, old)
         if dataset.label[rows].sum() >= least_positives:
             stretch = _fit(raw, dataset.label[rows], dataset.exposure_weight[rows])
             new = stretch or old
@@ -267,6 +268,15 @@ def recalibrated(
     features = dataset.features.copy()
     features[:, dataset.feature_names.index("original_score")] = original_score
     return replace(dataset, original_score=original_score, features=features), fitted
+
+
+def _evidence(
+    dataset: RankerDataset, rows: NDArray[np.bool_], method: Method, served: Platt
+) -> NDArray[np.float64]:
+    """Return what the method's calibration applies to."""
+    logged = dataset.retrieval_score[rows]
+    turned = (logit(dataset.original_score[rows]).astype(np.float64) - served.intercept) / served.slope
+    return np.where(np.isfinite(logged), evidence(method, logged), turned).astype(np.float64)
 
 
 def _fit(raw: NDArray[np.float64], label: NDArray[np.float32], weight: NDArray[np.float32]) -> Platt | None:

@@ -1,0 +1,98 @@
+"""``drift``: how far what the champion serves has left what it was trained on."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from prometheus_client import write_to_textfile
+
+from matchloop.acts import ActKind, ActNumber
+from matchloop.errors import NotFound, Reason
+from matchloop.observe.metrics import Metrics
+from matchloop.release import CHAMPION, MlflowRegistry
+from matchloop.usecase import load_use_cases
+from training_jobs.asking import champion_folder, drift_since
+from training_jobs.commands.steps import (
+    REGISTRY,
+    WORK,
+    Preset,
+    RegistryUri,
+    UseCaseFolder,
+    UseCaseId,
+    WorkFolder,
+    console,
+)
+from training_jobs.config import load_config
+from training_jobs.drift.verdict import drift_table
+from training_jobs.operations import Operations
+from training_jobs.retrain import utc_now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from training_jobs.drift import Drift
+
+DRIFTED = 4
+
+
+def drift(
+    use_case: UseCaseId,
+    feedback: Annotated[
+        str,
+        typer.Option("--feedback", envvar="MATCHLOOP_FEEDBACK_ADDRESS", help="host:port of feedback_svc."),
+    ],
+    work: WorkFolder = WORK,
+    registry: RegistryUri = REGISTRY,
+    config: Preset = "default",
+    use_cases: UseCaseFolder = None,
+    textfile: Annotated[
+        Path | None,
+        typer.Option(help="Write the gauge here for Prometheus' node exporter, e.g. /metrics/drift.prom."),
+    ] = None,
+) -> None:
+    """Compare the lists that the champion served of late with those it was trained on.
+
+    Exit code 4 when a feature or the score has drifted, which is recorded, once a day; 0 when none has, or
+    when it cannot be told yet: no baseline, too few lists.
+    """
+    declared = load_use_cases(*([use_cases] if use_cases else []))[use_case]
+    known, now = MlflowRegistry(registry), utc_now()
+    champion = known.resolve(use_case, CHAMPION)
+    if champion is None:
+        raise NotFound(f"{use_case}: no champion", reason=Reason.RELEASE_NOT_FOUND)
+    folder = champion_folder(known, champion, work)
+    found = drift_since(declared, feedback, champion, folder, load_config(config).triggers, now=now)
+    if found.features:
+        console.print(drift_table(found, use_case))
+    console.print(f"{champion.release}: {found}", highlight=False, soft_wrap=True)
+    if textfile is not None:
+        metrics = Metrics()
+        set_gauge(metrics, use_case, found)
+        write_to_textfile(str(textfile), metrics.registry.restricted_registry(["matchloop_drift_psi"]))
+    if found.drifted:
+        with Operations(feedback) as operations:
+            record_drift(operations, use_case, found, now)
+        raise typer.Exit(DRIFTED)
+
+
+def set_gauge(metrics: Metrics, use_case: str, found: Drift) -> None:
+    """Set the gauge of every feature that could be told."""
+    for feature in found.features:
+        metrics.drift_psi.labels(use_case, feature.name).set(feature.psi)
+
+
+def record_drift(operations: Operations, use_case: str, found: Drift, now: datetime) -> bool:
+    """Record that a release's lists have drifted, once a day; returns whether it is new."""
+    day = f"matchloop:{ActKind.DRIFTED}:{found.release}:{now:%Y-%m-%d}"
+    return operations.record_act(
+        use_case,
+        ActKind.DRIFTED,
+        automatic=True,
+        release=found.release,
+        reason=str(found),
+        numbers=[ActNumber(each.name, each.psi, each.bound) for each in found.features][:64],
+        act_id=str(uuid.uuid5(uuid.NAMESPACE_URL, day)),
+    )
