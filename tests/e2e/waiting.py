@@ -14,14 +14,14 @@ Found = TypeVar("Found")
 LONGEST = 30.0
 
 
-def until(look: Callable[[], Found | None], what: str) -> Found:
-    """Return the first truthy answer of `look`; fail after `LONGEST` seconds."""
-    give_up = time.monotonic() + LONGEST
+def until(look: Callable[[], Found | None], what: str, *, seconds: float = LONGEST) -> Found:
+    """Return the first truthy answer of `look`; fail after so many seconds."""
+    give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         if found := look():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {LONGEST:.0f} s")
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
 
 def recommend(
