@@ -11,7 +11,6 @@ declared is served, logged, trained on and scored by that name, in that order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchloop.errors import InvalidInput, Violation
-from matchloop.rerank.values import DiscreteValues, ValueProfile, ValueShares
+from matchloop.rerank.values import DiscreteValues, ValueProfile, ValueShares, field_match
 from matchloop.usecase.model import LIST_FEATURES, FeatureType, Method
 
 if TYPE_CHECKING:
@@ -190,34 +189,9 @@ def ranking_feature(use_case: UseCase, name: str) -> RankingFeature | None:
     subjects = tuple(match.subject for match in use_case.match if match.item == item)
     if item == name or not subjects:
         return None
-    return RankingFeature(name, Scope.ITEM, lambda facts: field_match(facts, subjects, item))
-
-
-def field_match(facts: ItemFacts, subjects: Sequence[str], item: str) -> NDArray[np.float32]:
-    """Return the cosine between the subject's values and each item's, (n,) float32 in [0, 1].
-
-    Parameters
-    ----------
-    subjects
-        Subject features; their values count as one set.
-    item
-        Item feature; 0 where either side has no value.
-    """
-    wanted = {value for name in subjects for value in facts.subject.get(name, ())}
-    if not wanted:
-        return np.zeros(len(facts.values), dtype=np.float32)
-    scale = 1.0 / math.sqrt(len(wanted))
-    found = [
-        sum(
-            [
-                share * sum([value in wanted for value in values])
-                for name, values, share in shares
-                if name == item
-            ]
-        )
-        for shares in facts.values
-    ]
-    return np.asarray(found, dtype=np.float32) * np.float32(scale)
+    return RankingFeature(
+        name, Scope.ITEM, lambda facts: field_match(facts.subject, subjects, facts.values, item)
+    )
 
 
 def numbers_of(use_case: UseCase) -> tuple[str, ...]:

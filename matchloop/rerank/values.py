@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from matchloop.entities import discrete_values
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from matchloop.entities import Entity
 
 DiscreteValues = Mapping[str, Sequence[str]]
@@ -69,3 +73,31 @@ class ValueProfile:
             if length > 0.0:
                 weights[name] = {value: weight / length for value, weight in sums[name].items()}
         return cls(weights)
+
+
+def field_match(
+    subject: DiscreteValues, fields: Sequence[str], items: Sequence[ValueShares], item_field: str
+) -> NDArray[np.float32]:
+    """Return the cosine between a subject's values and each item's, (n,) float32 in [0, 1].
+
+    Parameters
+    ----------
+    fields
+        Features of the subject; their values count as one set.
+    items
+        n items' values.
+    item_field
+        Feature of the items; 0 where either side has no value.
+    """
+    wanted = {value for name in fields for value in subject.get(name, ())}
+    if not wanted:
+        return np.zeros(len(items), dtype=np.float32)
+    found = [
+        sum(
+            share * sum(value in wanted for value in values)
+            for name, values, share in own
+            if name == item_field
+        )
+        for own in items
+    ]
+    return np.asarray(found, dtype=np.float32) / np.float32(math.sqrt(len(wanted)))

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 LEAST = 2
 """Subjects, items and pairs that there have to be."""
 
-CURVE_SAMPLE = 20_000
-"""Known pairs that the loss after each iteration looks at: next to nothing beside the iteration."""
+CURVE_SAMPLE = 10_000
+CURVE_ROWS = 4096
+"""Known pairs, and subjects and items, that the loss after each iteration looks at: little beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,9 @@ class _Fit:
         self._factors = min(config.factors, max(4, min(matrix.weights.shape) // 3))
         confidence = _like(matrix.weights, self._weights.data * np.float32(self._alpha))
         self._confidence, rng = confidence, np.random.default_rng(seed)
-        self._yardstick = AlsYardstick(confidence, trial.regularization, rng, sample=CURVE_SAMPLE)
+        self._yardstick = AlsYardstick(
+            confidence, trial.regularization, rng, sample=CURVE_SAMPLE, most_rows=CURVE_ROWS
+        )
         self.losses: list[float] = []
         self._als: Any = None
 
@@ -192,22 +195,24 @@ class _Fit:
 
     def model(self) -> AlsModel:
         """Return the model as far as it has come."""
-        return AlsModel(
-            [EntityId(id_) for id_ in self._matrix.item_ids],
-            np.array(self._als.item_factors, dtype=np.float32),
-            [EntityId(id_) for id_ in self._matrix.subject_ids],
-            np.array(self._als.user_factors, dtype=np.float32),
-            regularization=self._trial.regularization,
-            alpha=self._alpha,
-            half_life_days=self._trial.half_life_days,
-            saturation=self._saturation,
-        )
+        with threadpool_limits(limits=1, user_api="blas"):
+            return AlsModel(
+                [EntityId(id_) for id_ in self._matrix.item_ids],
+                np.array(self._als.item_factors, dtype=np.float32),
+                [EntityId(id_) for id_ in self._matrix.subject_ids],
+                np.array(self._als.user_factors, dtype=np.float32),
+                regularization=self._trial.regularization,
+                alpha=self._alpha,
+                half_life_days=self._trial.half_life_days,
+                saturation=self._saturation,
+            )
 
     def metrics(self) -> dict[str, float]:
         """Return how well the factors give the matrix back."""
         rng = np.random.default_rng(self._seed)
         yardstick = AlsYardstick(self._confidence, self._trial.regularization, rng)
-        found = yardstick.measure(self._als.user_factors, self._als.item_factors)
+        with threadpool_limits(limits=1, user_api="blas"):
+            found = yardstick.measure(self._als.user_factors, self._als.item_factors)
         return {
             "als_explained_variance": found.explained_variance,
             "als_reconstruction_error": found.reconstruction_error,

@@ -47,13 +47,27 @@ class AlsYardstick:
     regularization
         λ.
     rng
-        Chooses the known pairs that stand for all, when there are more than `sample`.
+        Chooses the known pairs that stand for all, when there are more than `sample`, and the subjects and
+        items.
+    most_rows
+        As many subjects, and items, stand for all in the sums over absent pairs, when there are more; None:
+        all are looked at.
     """
 
     def __init__(
-        self, confidence: Any, regularization: float, rng: np.random.Generator, *, sample: int = SAMPLE
+        self,
+        confidence: Any,
+        regularization: float,
+        rng: np.random.Generator,
+        *,
+        sample: int = SAMPLE,
+        most_rows: int | None = None,
     ) -> None:
         self._regularization = regularization
+        self._chosen = [
+            np.sort(rng.choice(count, most_rows, replace=False)) if most_rows and count > most_rows else None
+            for count in confidence.shape
+        ]
         chosen = np.arange(confidence.nnz)
         if confidence.nnz > sample:
             chosen = np.sort(rng.choice(confidence.nnz, sample, replace=False))
@@ -71,7 +85,8 @@ class AlsYardstick:
         for at in range(0, len(scores), BLOCK):
             part = slice(at, at + BLOCK)
             scores[part] = np.einsum("ij,ij->i", subjects[self._row[part]], items[self._column[part]])
-        grams = [(factors.T @ factors).astype(np.float64) for factors in (subjects, items)]
+        sides = zip((subjects, items), self._chosen, strict=True)
+        grams = [_gram(factors, chosen) for factors, chosen in sides]
         # Over all pairs as if absent, then the known ones put right.
         known = self._confidence * (1.0 - scores) ** 2 - scores**2
         residual = float((grams[0] * grams[1]).sum()) + self._scale * float(known.sum())
@@ -83,3 +98,10 @@ class AlsYardstick:
             explained_variance=1.0 - residual / total if total > 0.0 else 0.0,
             reconstruction_error=float(np.sqrt(residual / self._all)),
         )
+
+
+def _gram(factors: NDArray[np.float32], chosen: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Return FᵀF, (f, f), of all rows, or as some of them tell it."""
+    rows = factors if chosen is None else factors[chosen]
+    found: NDArray[np.float64] = (rows.T @ rows).astype(np.float64) * (len(factors) / max(len(rows), 1))
+    return found
