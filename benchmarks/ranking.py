@@ -228,7 +228,8 @@ def main(
     speed: Annotated[bool, typer.Option(help="measure speed too")] = True,  # noqa: FBT002
 ) -> None:
     """Play the markets, print the orders, and measure what ranking costs."""
-    told, played, targets = about(), [], []
+    told, played = about(), list[Played]()
+    targets: list[Target] = []
     figures: dict[str, Any] = {"seed": seed}
     if speed:
         targets, figures["speed"] = speed_targets()

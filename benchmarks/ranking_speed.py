@@ -60,6 +60,7 @@ def rerank_milliseconds(requests: int = 3000) -> NDArray[np.float64]:
         popularity_maximum=900.0,
         values=shares,
         profile=ValueProfile.of(liked),
+        scores={Method.ALS: rng.random(CANDIDATES)},
     )
     scores = np.sort(rng.random(CANDIDATES).astype(np.float32))[::-1]
     fields = use_case.ranking.diversity_fields

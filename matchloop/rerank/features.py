@@ -154,6 +154,11 @@ SCORE_FEATURES: Mapping[str, Method] = {
 }
 """What a method says of an item, whichever method found it."""
 
+
+def _score_of(method: Method) -> Callable[[ItemFacts], NDArray[np.float32]]:
+    return lambda facts: facts.scores[method].astype(np.float32)
+
+
 RANKING_FEATURES: Mapping[str, RankingFeature] = {
     feature.name: feature
     for feature in (
@@ -166,10 +171,7 @@ RANKING_FEATURES: Mapping[str, RankingFeature] = {
         RankingFeature(
             "subject_affinity", Scope.ITEM, lambda facts: subject_affinity(facts.profile, facts.values)
         ),
-        *(
-            RankingFeature(name, Scope.ITEM, lambda facts, of=method: facts.scores[of].astype(np.float32))
-            for name, method in SCORE_FEATURES.items()
-        ),
+        *(RankingFeature(name, Scope.ITEM, _score_of(method)) for name, method in SCORE_FEATURES.items()),
         *(RankingFeature(name, Scope.LIST) for name in LIST_FEATURES),
     )
 }

@@ -109,10 +109,12 @@ def test_item_features_are_made_item_by_item(seed: int, n: int) -> None:
     values = [value_shares({"genres": [str(g) for g in rng.integers(0, 5, 2)]}) for _ in range(n)]
     profile = ValueProfile.of([(value, float(rng.normal())) for value in values])
     age, views, interactions = (rng.exponential(mean, n) for mean in (30.0, 9.0, 3.0))
+    als = rng.random(n)
 
     def facts(rows: list[int]) -> ItemFacts:
         picked = [values[row] for row in rows]
-        return ItemFacts(age[rows], views[rows], interactions[rows], 100.0, picked, profile)
+        scores = {Method.ALS: als[rows]}
+        return ItemFacts(age[rows], views[rows], interactions[rows], 100.0, picked, profile, scores)
 
     together = item_features(COLUMNS.item_features, facts(list(range(n))))
     alone = np.concatenate([item_features(COLUMNS.item_features, facts([row])) for row in range(n)])
