@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from matchloop.errors import MatchloopError, TooFewExamples
+from training_jobs.commands.console import console
 from training_jobs.commands.drift import drift
 from training_jobs.commands.experiment import app as experiment
 from training_jobs.commands.monitor import monitor
@@ -19,7 +20,7 @@ from training_jobs.commands.off_policy import off_policy
 from training_jobs.commands.releases import app as releases
 from training_jobs.commands.releases import rollback
 from training_jobs.commands.retrain import retrain
-from training_jobs.commands.steps import console, end, step, with_options
+from training_jobs.commands.steps import end, step, with_options
 from training_jobs.dataset_tables import dataset_tables
 from training_jobs.evaluate.report import evaluation_tables
 from training_jobs.gates import gate_table

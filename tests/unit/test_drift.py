@@ -63,7 +63,7 @@ def test_lists_of_one_world_have_not_drifted() -> None:
     rng = np.random.default_rng(3)
     worst: list[FeatureDrift] = []
     for _ in range(200):
-        one, two = (lists_of(100, rng, subjects=60, spread=0.3) for _ in range(2))
+        one, two = (lists_of(150, rng, subjects=90, spread=0.3) for _ in range(2))
         drift = drift_of("r", baseline_of(one), two, CONFIG)
         assert drift.untold == ""
         worst += drift.drifted
@@ -96,8 +96,8 @@ def test_too_little_tells_nothing() -> None:
     rng = np.random.default_rng(6)
     many, few = lists_of(200, rng), lists_of(99, rng)
 
-    assert drift_of("r", baseline_of(many), few, CONFIG).untold == "99 lists served since, 100 are needed"
-    assert drift_of("r", baseline_of(few), many, CONFIG).untold == "99 lists in the baseline, 100 are needed"
+    assert drift_of("r", baseline_of(many), few, CONFIG).untold == "99 lists served since, 150 are needed"
+    assert drift_of("r", baseline_of(few), many, CONFIG).untold == "99 lists in the baseline, 150 are needed"
     assert "no baseline" in drift_of("r", None, many, CONFIG).untold
     assert drift_of("r", None, many, CONFIG).drifted == ()
     assert Baseline.of(lists_of(0, rng)) is None

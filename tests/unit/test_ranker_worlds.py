@@ -113,7 +113,7 @@ def test_it_beats_the_rule_and_chance_where_the_teacher_is_wrong(tmp_path: Path)
         rows[:, NAMES.index("original_score")] = 0.3 + 0.4 * rows[:, SERVED]
         gains = rows[:, WANTED] ** 2
         ideal = float(np.sort(gains)[::-1] @ examination(np.arange(1, 21)))
-        scores = {
+        scores: dict[str, NDArray[Any]] = {
             "ranker": ranker.score(rows),
             "rule": rule.by_diversity(rows)(rows[:, COLUMNS.diversity]),
             "random": rng.random(20),

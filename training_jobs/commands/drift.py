@@ -15,6 +15,7 @@ from matchloop.observe.metrics import Metrics
 from matchloop.release import CHAMPION, MlflowRegistry
 from matchloop.usecase import load_use_cases
 from training_jobs.asking import champion_folder, drift_since
+from training_jobs.commands.console import console
 from training_jobs.commands.steps import (
     REGISTRY,
     WORK,
@@ -23,7 +24,6 @@ from training_jobs.commands.steps import (
     UseCaseFolder,
     UseCaseId,
     WorkFolder,
-    console,
 )
 from training_jobs.config import load_config
 from training_jobs.drift.verdict import drift_table

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from matchloop.errors import NotFound, Reason
 from matchloop.experiments.results import results_of
 from matchloop.release import MlflowRegistry
+from training_jobs.commands.console import console
 from training_jobs.experiments import start_experiment, stop_experiment
 from training_jobs.operations import Operations
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Compare a release with the champion on live subjects: a share of them gets it.",
     no_args_is_help=True,
 )
-console = Console()
+
 
 UseCaseId = Annotated[str, typer.Argument(help="Id of a use case, e.g. investor_startup.")]
 RegistryUri = Annotated[

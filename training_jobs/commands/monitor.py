@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from matchloop.errors import MatchloopError
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.release import MlflowRegistry
+from training_jobs.commands.console import console
 from training_jobs.commands.experiment import REGISTRY, FeedbackAddress, RegistryUri, UseCaseId
 from training_jobs.config import load_config
 from training_jobs.exposition import read_requests
@@ -27,7 +27,7 @@ LEASE_SECONDS = 120
 ACTED = 4
 """Exit code of a single look that stopped an experiment or rolled back."""
 
-console = Console()
+
 _log = get_logger()
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from matchloop.errors import NotFound, Reason, TooFewExamples
@@ -17,6 +16,7 @@ from matchloop.rerank.scorer import Ranker
 from matchloop.snapshot import read_snapshot
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.champion import champion_ranker
+from training_jobs.commands.console import console
 from training_jobs.config import load_config
 from training_jobs.datasets import open_tables
 from training_jobs.evaluate.list_value import ListValue, Reward, list_value
@@ -27,8 +27,6 @@ from training_jobs.promotion import find_release
 if TYPE_CHECKING:
     from training_jobs.evaluate.bootstrap import Interval
     from training_jobs.evaluate.support import Support
-
-console = Console()
 
 
 def off_policy(

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from matchloop.acts import ActKind
 from matchloop.release import CHAMPION, MlflowRegistry
 from matchloop.usecase import load_use_cases
+from training_jobs.commands.console import console
 from training_jobs.gates import Gate, Verdict, gate_table
 from training_jobs.operations import Operations
 from training_jobs.promotion import find_release, gates_of, roll_back
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matchloop.release import RegisteredRelease
 
 app = typer.Typer(help="What is registered: list, show, diff.", no_args_is_help=True)
-console = Console()
+
 
 UseCaseId = Annotated[str, typer.Argument(help="Id of a use case, e.g. investor_startup.")]
 Named = Annotated[str, typer.Argument(help="A release's id, its version, or an alias.")]

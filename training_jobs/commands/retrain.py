@@ -11,7 +11,8 @@ import typer
 from matchloop.acts import ActKind, ActNumber
 from matchloop.errors import InvalidInput, MatchloopError
 from training_jobs.asking import decision_of
-from training_jobs.commands.steps import Asked, console, end
+from training_jobs.commands.console import console
+from training_jobs.commands.steps import Asked, end
 from training_jobs.gates import Verdict, gate_table
 from training_jobs.leases import LeaseLost, LeaseTaken
 from training_jobs.negatives import mark_negatives_used, retraining_status

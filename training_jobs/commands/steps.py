@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate
 
 import typer
-from rich.console import Console
 
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
+from training_jobs.commands.console import console
 from training_jobs.config import TrainingConfig, load_config
 from training_jobs.retrain import Retraining
 from training_jobs.tracking import MlflowTracker
-
-console = Console()
 
 REGISTRY = "sqlite:///var/mlflow.db"
 WORK = Path("var/training")

@@ -36,6 +36,6 @@ class TriggerConfig(Part):
     drift_psi: Rate = 0.25
     drift_days: Rate = 7.0
     drift_lists: Positive = 5000
-    drift_least_lists: Positive = 100
+    drift_least_lists: Positive = 150
     least_hours: Annotated[float, Field(ge=0.0)] = 20.0
     lease_seconds: Annotated[int, Field(ge=5, le=86_400)] = 120
