@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from matchloop.acts import ActKind
 from matchloop.errors import MatchloopError
 from matchloop.release import CHAMPION, Manifest
+from training_jobs.champion_folder import champion_folder
 from training_jobs.drift import Baseline, Drift, drift_of
 from training_jobs.negatives import retraining_status
 from training_jobs.served import served_lists
@@ -88,13 +89,6 @@ def drift_since(
         return Drift(champion.release, untold=untold)
     served = served_lists(address, use_case, champion.release, config, now=now, reranked=ranked)
     return drift_of(champion.release, baseline, served, config)
-
-
-def champion_folder(registry: Registry, champion: RegisteredRelease, work: Path) -> Path:
-    """Return a release's folder: where it was built, else where it is fetched to."""
-    own = work / champion.use_case
-    built = next(own.glob(f"*/release/{champion.release}"), None)
-    return built or registry.fetch(champion, own / "fetched")
 
 
 def _dislikes(address: str, use_case: str) -> tuple[Trigger, ...]:

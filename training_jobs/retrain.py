@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,11 +13,11 @@ import numpy as np
 from matchloop.errors import NotFound, ReleaseRefused
 from matchloop.release import CHAMPION, Manifest
 from matchloop.release.manifest import verify
-from matchloop.rerank.scorer import RankerSpec
 from matchloop.snapshot import read_snapshot
 from training_jobs.assemble import assemble
 from training_jobs.build import DataSets, build_datasets
 from training_jobs.champion import orders_of
+from training_jobs.champion_folder import served_calibration, usable_folder
 from training_jobs.comparison import Tops
 from training_jobs.drift import Baseline
 from training_jobs.drift.training import latest_lists
@@ -31,6 +30,7 @@ from training_jobs.measuring import background_of, evaluate_release
 from training_jobs.promotion import note_gates, promote_version
 from training_jobs.provenance import provenance_of
 from training_jobs.tracking import NoTracker, Tracker
+from training_jobs.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,7 +125,7 @@ class Retraining:
         self.folder = work / use_case.id / key
         self.release_folder = self.folder / "release" / self.release
         self.resume, self.may_promote = resume, may_promote
-        self._releases = work / use_case.id / "fetched"
+        self.work, self.kept = work, WorkFolder(self.folder)
         self._material: Material | None = None
         self._data: DataSets | None = None
 
@@ -169,7 +169,7 @@ class Retraining:
             return Manifest.read(self.release_folder)
         from training_jobs.recipes.checkpoint import Checkpoints
 
-        served = self._served_calibration()
+        served = served_calibration(self._usable(self.registry.resolve(self.use_case.id, CHAMPION)))
         checkpoints = Checkpoints(self.folder / "checkpoints", resume=self.resume)
         found = fit(
             self.material,
@@ -181,8 +181,8 @@ class Retraining:
             checkpoints=checkpoints,
         )
         with self.watch.step("assemble"):
-            self._write("curves.json", found.curves)
-            self._write("skipped.json", found.skipped)
+            self.kept.write("curves.json", found.curves)
+            self.kept.write("skipped.json", found.skipped)
             tops: dict[str, Any] = {f"top_{method}": top for method, top in found.tops.items()}
             np.savez(self.folder / "validation.npz", routed=found.routed, listed=found.listed, **tops)
             manifest = assemble(
@@ -201,7 +201,7 @@ class Retraining:
 
     def skipped(self) -> Mapping[str, str]:
         """Return why, by part that the trained release does not have."""
-        found: dict[str, str] = self._read("skipped.json") or {}
+        found: dict[str, str] = self.kept.read("skipped.json") or {}
         return found
 
     def evaluate(self) -> list[Gate]:
@@ -209,13 +209,13 @@ class Retraining:
         manifest = self.train()
         champion = self.registry.resolve(self.use_case.id, CHAMPION)
         name = champion.release if champion else ""
-        kept = self._read("gates.json")
+        kept = self.kept.read("gates.json")
         if kept and (kept["champion"] == name or name == self.release):
             gates = [Gate.from_json(gate) for gate in kept["gates"]]
         else:
             with self.watch.step("gates"):
                 gates = self._ask(manifest, champion)
-            self._write("gates.json", {"champion": name, "gates": [gate.to_json() for gate in gates]})
+            self.kept.write("gates.json", {"champion": name, "gates": [gate.to_json() for gate in gates]})
         return [*gates, *self._rolled_back()]
 
     def report(self) -> Evaluation:
@@ -225,19 +225,19 @@ class Retraining:
             with np.load(self.folder / "validation.npz") as kept:
                 tops = {name.removeprefix("top_"): kept[name] for name in kept if name != "listed"}
             evaluation = evaluate_release(self.release, tops, self.material, self.config)
-            manifests = [self._read(f"datasets/{name}.json") for name in ("als", "two_tower", "ranker")]
+            manifests = [self.kept.read(f"datasets/{name}.json") for name in ("als", "two_tower", "ranker")]
             background = background_of(
                 manifest,
                 self.material,
                 self.config,
                 orders=orders_of(self.release_folder, self.use_case),
                 manifests=[found for found in manifests if found],
-                curves=self._read("curves.json") or {},
-                gates=(self._read("gates.json") or {}).get("gates", ()),
-                skipped=self._read("skipped.json") or {},
+                curves=self.kept.read("curves.json") or {},
+                gates=(self.kept.read("gates.json") or {}).get("gates", ()),
+                skipped=self.kept.read("skipped.json") or {},
                 evaluation=evaluation,
             )
-            self._write("evaluation.json", evaluation.to_json())
+            self.kept.write("evaluation.json", evaluation.to_json())
             write_report(self.folder / "report.html", evaluation, background)
         return evaluation
 
@@ -248,16 +248,14 @@ class Retraining:
             if known.release == self.release:
                 return known
         with self.watch.step("register"):
-            run = self.folder / "run"
-            run.mkdir(exist_ok=True)
             self.report()
-            self._gather(run)
+            run = self.kept.gather(self.folder / "run")
             run_id = self.tracker.log(
                 self.use_case.id,
                 self.release,
                 parameters=self.config.model_dump(mode="json"),
                 metrics=manifest.metrics,
-                curves=self._read("curves.json") or {},
+                curves=self.kept.read("curves.json") or {},
                 artifacts=run,
             )
             return self.registry.register(
@@ -274,7 +272,7 @@ class Retraining:
         """
         gates = self.evaluate()
         registered = self.register()
-        champion = (self._read("gates.json") or {}).get("champion", "")
+        champion = (self.kept.read("gates.json") or {}).get("champion", "")
         note_gates(self.registry, registered, gates, champion)
         if not force and not passed(gates):
             return False
@@ -305,7 +303,7 @@ class Retraining:
 
     def _ask(self, manifest: Manifest, champion: RegisteredRelease | None) -> list[Gate]:
         rival = champion is not None and champion.release != self.release
-        folder = self._fetched(champion) if champion is not None and rival else None
+        folder = self._usable(champion) if rival else None
         with np.load(self.folder / "validation.npz") as kept:
             tops = Tops(routed=kept["routed"], listed=kept["listed"])
         examples = self.datasets().ranker if "ranker" in manifest.parts else None
@@ -319,26 +317,9 @@ class Retraining:
                 return [Gate("rolled_back", 1.0, 0.0, Verdict.REFUSED, note)]
         return []
 
-    def _fetched(self, registered: RegisteredRelease) -> Path | None:
-        """Return the champion's folder; None when it can't be used any more (another schema)."""
-        built_here = self.folder.parent.glob(f"*/release/{registered.release}")
-        folder = next(built_here, None) or self.registry.fetch(registered, self._releases)
-        try:
-            verify(folder, self.use_case)
-        except ReleaseRefused:
-            return None
-        return folder
-
-    def _served_calibration(self) -> Mapping[Method, Platt]:
-        """Return the champion's calibration, under which the latest lists were served; {} for none."""
-        champion = self.registry.resolve(self.use_case.id, CHAMPION)
-        folder = self._fetched(champion) if champion is not None else None
-        if folder is None or "ranker" not in Manifest.read(folder).parts:
-            return {}
-        try:
-            return RankerSpec.read(folder / "ranker").calibration
-        except ReleaseRefused:  # its ranker is not compared with either: see `champion_ranker`
-            return {}
+    def _usable(self, champion: RegisteredRelease | None) -> Path | None:
+        """Return the champion's folder; None without one, or when it can't be used any more."""
+        return None if champion is None else usable_folder(self.registry, champion, self.use_case, self.work)
 
     def _drift_baseline(self, scorer: Scorer, served: Mapping[Method, Platt]) -> Baseline | None:
         lists = latest_lists(self.material.tables, self.use_case, self.config.triggers)
@@ -350,22 +331,6 @@ class Retraining:
         except (ReleaseRefused, NotFound):
             return False
         return (self.folder / "validation.npz").is_file()
-
-    def _gather(self, run: Path) -> None:
-        for path in [
-            *(self.folder / "datasets").glob("*.json"),
-            *self.folder.glob("*.json"),
-            *self.folder.glob("*.html"),
-        ]:
-            (run / path.name).write_bytes(path.read_bytes())
-
-    def _write(self, name: str, value: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-    def _read(self, name: str) -> Any:
-        path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def retrain(

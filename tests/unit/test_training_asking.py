@@ -25,7 +25,8 @@ from tests.feedback_worlds import NOW
 from tests.unit.test_training_retrain import quick
 from tests.unit.training_worlds import INVESTORS, ranked_world, rule_scores
 from training_jobs import served
-from training_jobs.asking import champion_folder, decision_of, drift_since
+from training_jobs.asking import decision_of, drift_since
+from training_jobs.champion_folder import champion_folder
 from training_jobs.commands import retrain as command
 from training_jobs.commands.drift import record_drift
 from training_jobs.commands.steps import Asked

@@ -14,7 +14,8 @@ from matchloop.errors import NotFound, Reason
 from matchloop.observe.metrics import Metrics
 from matchloop.release import CHAMPION, MlflowRegistry
 from matchloop.usecase import load_use_cases
-from training_jobs.asking import champion_folder, drift_since
+from training_jobs.asking import drift_since
+from training_jobs.champion_folder import champion_folder
 from training_jobs.commands.console import console
 from training_jobs.commands.steps import (
     REGISTRY,
