@@ -23,8 +23,10 @@ from matchloop.catalog.v1 import entity_pb2
 from matchloop.entities import Categorical, Multi
 from matchloop.errors import InvalidInput, MatchloopError, NotFound, Reason, Unavailable
 from matchloop.feedback.v1 import session_pb2
+from matchloop.rerank.features import FeatureColumns
 from matchloop.rpc.channel import call, open_channel
 from matchloop.rpc.server import Server
+from matchloop.usecase import load_use_cases
 from tests.candidate_world import USE_CASE, FakeStore, developer, event, startup, startups, state, stats
 from tests.fake_feedback import SERVING, FakeFeedback, fake_feedback, until
 
@@ -221,8 +223,11 @@ def test_candidates_with_all_that_ranking_needs(shared: Rig) -> None:
     assert reply.candidates[0].method == session_pb2.METHOD_CONTENT
     assert reply.candidates[0].contributions[0].field == "categories~category"
     assert len(reply.candidates) == 40
-    assert list(reply.feature_names) == ["popularity", "subject_affinity"]
-    assert all(len(each.features) == 2 and len(each.diversity_values) == 3 for each in reply.candidates)
+    declared = FeatureColumns.of(load_use_cases()[USE_CASE]).item_names
+    assert {"popularity", "subject_affinity"} <= set(reply.feature_names)
+    assert set(reply.feature_names) == set(declared) - {"recency"}
+    assert {len(each.features) for each in reply.candidates} == {len(reply.feature_names)}
+    assert {len(each.diversity_values) for each in reply.candidates} == {3}
     assert all(each.HasField("create_time") for each in reply.candidates)
     assert list(reply.degraded) == []
 
