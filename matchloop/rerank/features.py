@@ -95,6 +95,16 @@ def popularity(views: ArrayLike, interactions: ArrayLike, maximum: float) -> NDA
     return np.asarray(np.clip(share, 0.0, 1.0), dtype=np.float32)
 
 
+def response(views: ArrayLike, interactions: ArrayLike) -> NDArray[np.float32]:
+    """Return (interactions + 1) / (views + interactions + 2), (n,) in (0, 1): 1/2 where nothing is known.
+
+    How many of those who looked did more than look: the mean of what is believed of that rate after these
+    counts when all rates were as likely before (Laplace's rule). `popularity` counts how many came at all.
+    """
+    more = np.asarray(interactions, dtype=np.float64)
+    return np.asarray((more + 1.0) / (np.asarray(views, dtype=np.float64) + more + 2.0), dtype=np.float32)
+
+
 def subject_affinity(profile: ValueProfile, items: Sequence[ValueShares]) -> NDArray[np.float32]:
     """Return how well each item's values fit what the subject reacted to.
 
@@ -168,6 +178,7 @@ RANKING_FEATURES: Mapping[str, RankingFeature] = {
             Scope.ITEM,
             lambda facts: popularity(facts.views, facts.interactions, facts.popularity_maximum),
         ),
+        RankingFeature("response", Scope.ITEM, lambda facts: response(facts.views, facts.interactions)),
         RankingFeature(
             "subject_affinity", Scope.ITEM, lambda facts: subject_affinity(facts.profile, facts.values)
         ),

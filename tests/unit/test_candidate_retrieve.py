@@ -208,10 +208,11 @@ def test_what_ranking_needs_comes_with_each_candidate() -> None:
     made = world(startups(8), counts)
     seen = [event("s2"), event("s3", "dislike")]
     found = made.retriever.find(asked(count=8), state(GAMES, seen))
-    assert found.feature_names == ("popularity", "subject_affinity", "als_score")
+    assert found.feature_names == ("popularity", "subject_affinity", "als_score", "response")
     by_id = {each.item_id: each for each in found.candidates}
-    popularity, affinity, _ = by_id[EntityId("s2")].features
+    popularity, affinity, _, response = by_id[EntityId("s2")].features
     assert popularity == pytest.approx(np.log(11) / np.log(100))
+    assert response == pytest.approx(3 / 8)
     assert affinity > by_id[EntityId("s3")].features[1] == 0.0
     assert by_id[EntityId("s2")].diversity_values == (("games",), (), ())
     assert by_id[EntityId("s2")].create_time == NOW - timedelta(days=10)

@@ -141,7 +141,7 @@ def test_explanations_say_why(world: World) -> None:
 
 
 def test_features_that_did_not_come_count_zero_and_are_told(world: World) -> None:
-    assert SENT_NAMES == ("popularity", "subject_affinity", "als_score")
+    assert SENT_NAMES == ("popularity", "subject_affinity", "als_score", "response")
     world.candidates.feature_names = ("popularity", "something_new")
     answer = world.recommend()
     assert answer.degraded == ("features",)

@@ -17,6 +17,7 @@ from matchloop.rerank.features import (
     min_max,
     popularity,
     recency,
+    response,
     subject_affinity,
 )
 from matchloop.rerank.placement import CandidateList, diversity_values_of, place, similarities
@@ -63,6 +64,12 @@ def test_popularity_is_logarithmic_in_views_and_thrice_interactions() -> None:
     np.testing.assert_allclose(got, [0.0, 1.0, 1.0], atol=1e-6)
     np.testing.assert_allclose(popularity([9], [0], maximum=99.0), [0.5], atol=1e-6)
     assert popularity([0], [0], maximum=0.0).tolist() == [0.0]
+
+
+def test_response_is_the_share_that_did_more_than_look() -> None:
+    got = response([0, 8, 0, 98], [0, 0, 8, 100])
+    np.testing.assert_allclose(got, [0.5, 0.1, 0.9, 101 / 200], atol=1e-6)
+    assert got.dtype == np.float32
 
 
 def test_min_max_of_equal_scores_is_one() -> None:
