@@ -73,7 +73,7 @@ threads = 1
 [ranker]
 least_positives = 50
 epochs = 40
-teacher_seen = true
+teacher_seen = {teacher_seen}
 learning_rate = 0.02
 
 [gates]
@@ -87,6 +87,13 @@ strong_positive_margin = 0.1
 settle_minutes = 0.0
 """
 """Small; ranking is judged as strictly as ever."""
+GOOD, BAD = 1, 2
+"""Seeds of the two trainings."""
+
+
+def settings(seed: int) -> str:
+    """Return the settings of a training; the bad one sees its teacher, to turn its order round."""
+    return CONFIG.format(seed=seed, teacher_seen=str(seed == BAD).lower())
 
 
 @dataclass
@@ -116,7 +123,7 @@ class Guarded:
 
     def config(self, seed: int) -> str:
         path = self.stack.folder / f"small{seed}.toml"
-        path.write_text(CONFIG.format(seed=seed), encoding="utf-8")
+        path.write_text(settings(seed), encoding="utf-8")
         return str(path)
 
     def traffic(self) -> None:
@@ -142,7 +149,7 @@ class Guarded:
 
     def promote(self, *options: str, expected: int) -> str:
         """Run `promote` of the bad release."""
-        given = ("--snapshot", str(self.stack.folder / "later"), "--config", self.config(2))
+        given = ("--snapshot", str(self.stack.folder / "later"), "--config", self.config(BAD))
         rest = ("--work", str(self.stack.folder / "training"), *self.where[:2], *options)
         return self.job("training_jobs", "promote", USE_CASE, *given, *rest, expected=expected)
 
@@ -155,7 +162,7 @@ def plant(made: Guarded) -> None:
     """Train the champion on lists in the rule's order, then the bad release on the champion's lists."""
     for _ in range(ROUNDS):
         made.traffic()
-    done = retrained(made.stack, CONFIG.format(seed=1))
+    done = retrained(made.stack, settings(GOOD))
     assert done.returncode == 0, done.stdout + done.stderr
     made.good = made.champion()
     until(lambda: recommend(made.clients, USE_CASE, "nobody", preview=True).release == made.good, "served")
@@ -163,7 +170,7 @@ def plant(made: Guarded) -> None:
         made.traffic()
     snapshot, work = str(made.stack.folder / "later"), str(made.stack.folder / "training")
     made.job("feedback_svc.export", "--out", snapshot)
-    where = (USE_CASE, snapshot, made.stack.registry_uri, made.config(2), work)
+    where = (USE_CASE, snapshot, made.stack.registry_uri, made.config(BAD), work)
     made.bad = made.job("tests.e2e.inverted", *where).strip().splitlines()[-1]
     made.refusal = made.promote(expected=3)
 
@@ -273,7 +280,7 @@ def monitoring(made: Guarded) -> Iterator[Path]:
     command = ("monitor", USE_CASE, "--every", str(SECONDS), "--metrics", made.metrics_url)
     with log.open("wb") as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", "training_jobs", *command, "--config", made.config(2), *made.where],
+            [sys.executable, "-m", "training_jobs", *command, "--config", made.config(BAD), *made.where],
             stdout=subprocess.DEVNULL,
             stderr=out,
         )
