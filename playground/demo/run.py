@@ -25,6 +25,7 @@ from playground.demo.training import Trainer
 from playground.load import event_message, load_entities, progress_bar, record_in_batches
 from playground.market import Market
 from playground.stack import Ports, Stack
+from training_jobs.gates import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,7 +177,8 @@ class Demo:
             self.retrainings.append(entry)
             if entry.promoted:
                 self._champions[use_case] = entry.release
-            verdict = "promoted" if entry.promoted else "[yellow]refused by a gate[/yellow]"
+            refusing = ", ".join(gate.name for gate in outcome.gates if gate.verdict is Verdict.REFUSED)
+            verdict = "promoted" if entry.promoted else f"[yellow]refused by {refusing}[/yellow]"
             parts = f"; left out: {', '.join(outcome.skipped)}" if outcome.skipped else ""
             self._console.print(
                 f"  {entry.release} trained in {entry.seconds:.1f} s, {verdict}{parts}", highlight=False

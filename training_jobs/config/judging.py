@@ -47,7 +47,8 @@ class GateConfig(Part):
     ranker_least_ratio
         The ranker's NDCG over the champion's, and over the retrieval's, on the same served lists, at least.
     calibration_tolerance
-        So much more expected calibration error than the champion's ranker the candidate's may have.
+        So much more expected calibration error than the champion's ranker the candidate's may have. Wide:
+        pairwise training fits an order, and leaves the level of its scores to chance.
     latency_p50_ms, latency_p99_ms
         Time in process to rank 20 candidates, at most; or, where that is more, `latency_over_rule` times
         what the rule-based order takes at the same moment: a slow machine refuses nothing.
@@ -65,7 +66,7 @@ class GateConfig(Part):
     tolerance: Share = 0.3
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.6
     ranker_least_ratio: Rate = 0.97
-    calibration_tolerance: Share = 0.1
+    calibration_tolerance: Share = 0.25
     latency_p50_ms: Rate = 1.0
     latency_p99_ms: Rate = 20.0
     latency_over_rule: Rate = 6.0
