@@ -30,6 +30,7 @@ from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import CHALLENGER, CHAMPION, MlflowRegistry, ReleaseSlot
+from matchloop.release.watch import RegistryWatch
 from matchloop.rpc import deadline
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
@@ -112,6 +113,7 @@ def build(
     use_cases = load_use_cases(*settings.use_case_folders)
     if registry is None and settings.registry_uri is not None:
         registry = MlflowRegistry(settings.registry_uri)
+    watch = RegistryWatch(registry, settings.release_poll_seconds) if registry is not None else None
     channel = connect(settings.feedback_address)
     client = FeedbackClient(
         channel,
@@ -137,7 +139,7 @@ def build(
             contents[use_case.id],
             erasures,
             metrics,
-            registry,
+            watch,
             slots,
             clock,
             restored,
@@ -164,7 +166,7 @@ def _retriever(
     content: Content,
     erasures: Erasures,
     metrics: Metrics,
-    registry: Registry | None,
+    registry: RegistryWatch | None,
     slots: list[ReleaseSlot[Models]],
     clock: Clock,
     restored: threading.Event,

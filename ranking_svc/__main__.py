@@ -13,6 +13,7 @@ from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release.registry import CHALLENGER, CHAMPION, Registry
 from matchloop.release.slot import ReleaseSlot
+from matchloop.release.watch import RegistryWatch
 from matchloop.rpc.channel import open_channel
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
@@ -140,12 +141,13 @@ def _slots(
     if registry is None:
         return {}, {}
     slot_metrics = ReleaseCounters(metrics, clock)
+    watch = RegistryWatch(registry, settings.release_poll_seconds)
 
     def follow(alias: str) -> dict[str, ReleaseSlot[RankingPart]]:
         return {
             use_case.id: ReleaseSlot(
                 use_case,
-                registry,
+                watch,
                 loader(use_case),
                 settings.cache / RELEASES_FOLDER,
                 settings.release_poll_seconds,

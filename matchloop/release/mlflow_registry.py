@@ -144,6 +144,23 @@ class MlflowRegistry:
                 return None
             return _registered(client.get_model_version(use_case, models[0].aliases[alias]))
 
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """See `Registry`."""
+        if self._empty():
+            return {}
+        found: dict[str, dict[str, str]] = {}
+        token: str | None = None
+        with self._reached() as client:
+            while True:
+                page = client.search_registered_models(page_token=token)
+                found |= {
+                    model.name: {alias: str(version) for alias, version in model.aliases.items()}
+                    for model in page
+                }
+                token = page.token
+                if not token:
+                    return found
+
     def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
         """See `Registry`."""
 

@@ -132,6 +132,9 @@ class Registry(Protocol):
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
         """Return the release an alias points at; None if it points nowhere."""
 
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """Return every alias there is, in one read: by use case, from the alias to its version."""
+
     def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
         """Bring a release's files to ``destination/<release id>`` and return that folder.
 

@@ -23,10 +23,22 @@ from matchloop.release.registry import CHAMPION
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from matchloop.release.registry import RegisteredRelease, Registry
+    from matchloop.release.registry import RegisteredRelease
     from matchloop.usecase import UseCase
 
 T = TypeVar("T")
+
+
+class ReleaseSource(Protocol):
+    """What a slot asks of a registry; see `matchloop.release.registry.Registry`."""
+
+    def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
+        """Return the release an alias points at; None if it points nowhere."""
+
+    def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
+        """Bring a release's files to a folder and return it."""
+
+
 Clock = Callable[[], datetime]
 
 GOOD_FILE = "good.json"
@@ -134,7 +146,7 @@ class ReleaseSlot(Generic[T]):
     def __init__(
         self,
         use_case: UseCase,
-        registry: Registry,
+        registry: ReleaseSource,
         load: Callable[[Path, Manifest], T],
         cache: Path,
         poll_seconds: float,

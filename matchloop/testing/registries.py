@@ -21,12 +21,14 @@ from matchloop.release.registry import (
 class FolderRegistry:
     """`Registry` in a folder: ``<use case>/<version>/`` and ``<use case>/index.json``. One process at a time.
 
-    Set `available` to False and every call raises `Unavailable`; `resolved` and `fetched` count calls.
+    Set `available` to False and every call raises `Unavailable`; `looked`, `resolved` and `fetched` count
+    calls of `aliases`, `resolve` and `fetch`.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.available = True
+        self.looked = 0
         self.resolved = 0
         self.fetched = 0
 
@@ -73,6 +75,13 @@ class FolderRegistry:
         version = index["aliases"].get(alias)
         found = [known for known in index["versions"] if known["version"] == version]
         return self._registered(use_case, index, found[0]) if found else None
+
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """See `Registry`."""
+        self.looked += 1
+        self._reach()
+        folders = self.root.iterdir() if self.root.exists() else ()
+        return {folder.name: self._index(folder.name)["aliases"] for folder in folders}
 
     def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
         """See `Registry`."""

@@ -57,6 +57,7 @@ class RegistryContract(ABC):
         """No release, no alias, no error."""
         assert registry.list(self.use_case) == ()
         assert registry.resolve(self.use_case, CHAMPION) is None
+        assert not any(registry.aliases().values())
         registry.drop_alias(self.use_case, CHAMPION)
 
     def test_versions_rise_and_are_listed_newest_first(self, registry: Registry, tmp_path: Path) -> None:
@@ -88,6 +89,7 @@ class RegistryContract(ABC):
         assert [known.aliases for known in registry.list(self.use_case)] == [(CHALLENGER, CHAMPION), ()]
         registry.drop_alias(self.use_case, CHALLENGER)
         assert registry.resolve(self.use_case, CHALLENGER) is None
+        assert registry.aliases()[self.use_case] == {CHAMPION: second.version}
 
     def test_an_alias_needs_a_version(self, registry: Registry, tmp_path: Path) -> None:
         """Both for an unknown version and an unknown use case."""

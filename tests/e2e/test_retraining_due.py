@@ -136,6 +136,41 @@ def reject_first(clients: Clients, subject: str) -> None:
     clients.feedback.RecordDislike(feedback_pb.RecordDislikeRequest(dislike=dislike), timeout=10)
 
 
+def test_drift_is_told_and_trained_away(stack: Stack, market: Market) -> None:
+    """Comes first: the lists trained on and those served are alike, none of them in the release's order."""
+    release = champion_of(stack)
+    with stack.clients() as clients, Operations(stack.addresses.feedback) as operations:
+        serve(clients, market, release=release, seed=3)
+        stayed = drifted(stack, CONFIG)
+        assert stayed.returncode == 0, stayed.stdout + stayed.stderr
+        assert "nothing drifted" in stayed.stdout
+
+        serve(clients, market, release=release, seed=4, recency=0.1)
+        file = stack.folder / "drift.prom"
+        found = drifted(stack, CONFIG, "--textfile", str(file))
+        assert found.returncode == 4, found.stdout + found.stderr
+        assert f"{release}: recency" in found.stdout
+        assert f'matchloop_drift_psi{{feature="recency",use_case="{USE_CASE}"}}' in file.read_text()
+        assert drifted(stack, CONFIG).returncode == 4
+        (told,) = operations.acts(USE_CASE, kinds=[ActKind.DRIFTED])
+        assert told.release == release
+        over = [number.name for number in told.numbers if number.value > (number.threshold or 0.0)]
+        assert "recency" in over
+
+        waits = retrained(stack, CONFIG, "--if-due")
+        assert waits.returncode == 0, waits.stdout + waits.stderr
+        assert "not retrained: drift due, but drift alone waits after a run: not before" in waits.stdout
+        assert champion_of(stack) == release
+
+        done = retrained(stack, CONFIG + "[triggers]\nleast_hours = 0.0\n", "--if-due")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "retraining: drift due" in done.stdout
+        assert champion_of(stack) != release
+        mended = drifted(stack, CONFIG)
+        assert mended.returncode == 0, mended.stdout + mended.stderr
+        assert "0 lists served since" in mended.stdout
+
+
 def test_twenty_dislikes_are_learned_from_once(stack: Stack, market: Market) -> None:
     direction = market.direction(USE_CASE)
     with stack.clients() as clients, Operations(stack.addresses.feedback) as operations:
@@ -202,37 +237,3 @@ def test_of_two_runs_at_once_one_trains(stack: Stack, market: Market) -> None:
     assert "is champion" in trained[0]
     assert f"another run is at it: lease `retrain/{USE_CASE}` is held by" in refused[0]
     assert champion_of(stack) != before
-
-
-def test_drift_is_told_and_trained_away(stack: Stack, market: Market) -> None:
-    release = champion_of(stack)
-    with stack.clients() as clients, Operations(stack.addresses.feedback) as operations:
-        serve(clients, market, release=release, seed=3)
-        stayed = drifted(stack, CONFIG)
-        assert stayed.returncode == 0, stayed.stdout + stayed.stderr
-        assert "nothing drifted" in stayed.stdout
-
-        serve(clients, market, release=release, seed=4, recency=0.1)
-        file = stack.folder / "drift.prom"
-        found = drifted(stack, CONFIG, "--textfile", str(file))
-        assert found.returncode == 4, found.stdout + found.stderr
-        assert f"{release}: recency" in found.stdout
-        assert f'matchloop_drift_psi{{feature="recency",use_case="{USE_CASE}"}}' in file.read_text()
-        assert drifted(stack, CONFIG).returncode == 4
-        (told,) = operations.acts(USE_CASE, kinds=[ActKind.DRIFTED])
-        assert told.release == release
-        over = [number.name for number in told.numbers if number.value > (number.threshold or 0.0)]
-        assert "recency" in over
-
-        waits = retrained(stack, CONFIG, "--if-due")
-        assert waits.returncode == 0, waits.stdout + waits.stderr
-        assert "not retrained: drift due, but drift alone waits after a run: not before" in waits.stdout
-        assert champion_of(stack) == release
-
-        done = retrained(stack, CONFIG + "[triggers]\nleast_hours = 0.0\n", "--if-due")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "retraining: drift due" in done.stdout
-        assert champion_of(stack) != release
-        mended = drifted(stack, CONFIG)
-        assert mended.returncode == 0, mended.stdout + mended.stderr
-        assert "0 lists served since" in mended.stdout
