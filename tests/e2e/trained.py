@@ -47,6 +47,9 @@ tolerance = 1.0
 """
 """Undemanding: tests on it are about serving, not about how good the release is."""
 
+SMALL = {"COLUMNS": "200", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Environment of a job: wide tables, and no more threads than so little data needs."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -89,7 +92,7 @@ def _jobs(stack: Stack, config: str, command: str, *more: str) -> subprocess.Pop
     where = ("--registry", stack.registry_uri, "--feedback", stack.addresses.feedback)
     return subprocess.Popen(
         [sys.executable, "-m", "training_jobs", *told, *where, *more],
-        env={**os.environ, "FEEDBACK_DATABASE_URL": stack.database_url, "COLUMNS": "200"},
+        env={**os.environ, **SMALL, "FEEDBACK_DATABASE_URL": stack.database_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
