@@ -297,7 +297,7 @@ def logged(log: Path, event: str) -> list[dict[str, object]]:
 
 
 def guarded_under_traffic(made: Guarded, log: Path) -> list[dict[str, object]]:
-    """Go on with traffic, a round at a time, until the guard acts; on a busy machine some lists are degraded."""
+    """Go on with traffic until the guard acts: one round, unless a busy machine degrades lists."""
     for _ in range(ROUNDS):
         made.traffic()
         with suppress(AssertionError):
