@@ -8,6 +8,7 @@ import numpy as np
 
 from matchloop.errors import InvalidInput
 from matchloop.release.golden import GoldenCase
+from matchloop.retrieval.fold_in import NormalEquations, aged, gram_of, saturated
 from matchloop.retrieval.graph import Graph
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
 from matchloop.retrieval.scored import Scored, best_allowed, row_by_id, rows_of, top_k
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from matchloop.entities import EntityId
     from matchloop.retrieval.scored import Hit
 
-_GRAM_ROWS = 65_536
-
 GRAPH_FILE = "items.faiss"
 NEIGHBOURS = 16
 BEAMS = (128, 256, 512)
@@ -31,9 +30,6 @@ ENOUGH_RECALL = 0.95
 GRAPH_QUERIES = 200
 GRAPH_K = 20
 """The graph is searched with the first beam that finds so much of the best 20 for 200 subjects."""
-
-WELL = 1e8
-"""Up to this condition number the normal equations of an empty history are inverted once and for all."""
 
 
 class AlsModel:
@@ -110,9 +106,8 @@ class AlsModel:
         self.saturation = saturation
         self._item_row = row_by_id(self.item_ids)
         self._subject_row = {id_: row for row, id_ in enumerate(self.subject_ids)}
-        self._item_gram = _gram(self.item_factors) if gram is None else gram
-        self._gram = self._item_gram + regularization * np.eye(self.width)  # YᵀY + λI, (f, f)
-        self._inverse = np.linalg.inv(self._gram) if np.linalg.cond(self._gram) < WELL else None
+        self._item_gram = gram_of(self.item_factors) if gram is None else gram
+        self._equations = NormalEquations(self._item_gram, regularization)
 
     @property
     def width(self) -> int:
@@ -180,7 +175,7 @@ class AlsModel:
         return folded if folded.any() else trained
 
     def fold_in(self, item_rows: NDArray[np.int64], weights: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Solve x = (YᵀY + Yᵀ(C − I)Y + λI)⁻¹ Yᵀ C p for one subject (Hu et al. 2008, equation 4).
+        """Return the vector of a subject that reacted to these items; see `NormalEquations`.
 
         Parameters
         ----------
@@ -210,19 +205,7 @@ class AlsModel:
         np.add.at(summed, place, given[positive])
         confidence = self.alpha * (summed if self.saturation is None else saturated(summed, self.saturation))
         factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
-        if self._inverse is not None and 2 * len(distinct) <= self.width:
-            # (G + YᵀDY)⁻¹ Yᵀc = G⁻¹Yᵀ (I + D Y G⁻¹Yᵀ)⁻¹ c: n equations instead of f, a push-through identity.
-            spread = self._inverse @ factors.T  # (f, n)
-            inner = np.eye(len(distinct)) + (confidence - 1.0)[:, None] * (factors @ spread)
-            folded: NDArray[np.float32] = (spread @ np.linalg.solve(inner, confidence)).astype(np.float32)
-            return folded
-        left = self._gram + (factors * (confidence - 1.0)[:, None]).T @ factors
-        right = confidence @ factors
-        try:
-            solved = np.linalg.solve(left, right)
-        except np.linalg.LinAlgError:  # no regularization and fewer directions than factors
-            solved = np.linalg.lstsq(left, right, rcond=None)[0]
-        return solved.astype(np.float32)
+        return self._equations.solve(factors, confidence).astype(np.float32)
 
     def scores(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the predicted preference for every item, shape (n_items,)."""
@@ -389,29 +372,6 @@ class AlsModel:
                 gram=gram,
                 graph=graph,
             )
-
-
-def aged(
-    weights: NDArray[np.floating], age_days: NDArray[np.floating], half_life_days: float
-) -> NDArray[np.floating]:
-    """Halve weights, (n,), for every `half_life_days` of age, (n,); ages under 0 (clock skew) count as 0."""
-    halved: NDArray[np.floating] = weights * 0.5 ** (np.maximum(age_days, 0.0) / half_life_days)
-    return halved
-
-
-def saturated(weights: NDArray[np.floating], saturation: float) -> NDArray[np.floating]:
-    """Return s log(1 + w / s), shape (n,): w while small beside the saturation s, then ever slower."""
-    found: NDArray[np.floating] = saturation * np.log1p(weights / saturation)
-    return found
-
-
-def _gram(factors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return YᵀY, (f, f), in double precision without a copy of all of Y in it."""
-    gram = np.zeros((factors.shape[1], factors.shape[1]))
-    for start in range(0, len(factors), _GRAM_ROWS):
-        part = factors[start : start + _GRAM_ROWS].astype(np.float64)
-        gram += part.T @ part
-    return gram
 
 
 def _check(what: str, ids: Sequence[EntityId], factors: NDArray[np.float32]) -> None:

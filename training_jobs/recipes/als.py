@@ -10,7 +10,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from matchloop.entities import EntityId
-from matchloop.retrieval.als import AlsModel, aged, saturated
+from matchloop.retrieval.als import AlsModel
+from matchloop.retrieval.fold_in import aged, saturated
 from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.als_checkpoint import AlsCheckpoint, Reached, key_of
 from training_jobs.recipes.als_quality import AlsYardstick
