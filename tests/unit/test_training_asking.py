@@ -236,8 +236,8 @@ class Small(Asked):
         return Interrupted(self.use_case, self.world, self.registry, self.config, **more)
 
 
-def small(folder: Path, during: Callable[[], None] = lambda: None) -> Small:
-    config = quick(triggers=TriggerConfig(lease_seconds=5))
+def small(folder: Path, during: Callable[[], None] = lambda: None, *, lease_seconds: int = 120) -> Small:
+    config = quick(triggers=TriggerConfig(lease_seconds=lease_seconds))
     registry: Any = FolderRegistry(folder / "registry")
     world = ranked_world(folder / "world", lists=60).folder
     return Small(INVESTORS, registry, config, folder / "work", None, "", False, world, during)
@@ -254,7 +254,7 @@ def test_a_run_that_lost_its_lease_promotes_nothing(world: World, tmp_path: Path
             gone_for = threading.Event()
             gone_for.wait(6.0)  # the lease's 5 seconds, by the clock of the run
 
-    asked = small(tmp_path, go)
+    asked = small(tmp_path, go, lease_seconds=5)
     with pytest.raises(typer.Exit) as ended:
         command.retrain(asked, feedback=world.address)
 
