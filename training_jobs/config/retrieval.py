@@ -51,15 +51,15 @@ class AlsConfig(Part):
         At most; never more than a third of the smaller side, at least 4.
     trials
         Settings that are tried on the training part; the best NDCG@10 on the validation part wins.
-    checkpoint_every
-        Iterations between checkpoints, from which a killed training goes on.
+    checkpoint_seconds
+        Between checkpoints, at least: what a killed training does again, and an iteration more.
     """
 
     factors: Positive = 128
     iterations: Positive = 10
     trials: Annotated[tuple[AlsTrial, ...], Field(min_length=1)] = (AlsTrial(regularization=10.0, alpha=4.0),)
     trial_iterations: Positive = 5
-    checkpoint_every: Positive = 5
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 30.0
     threads: Positive = 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ LEAST = 2
 CURVE_SAMPLE = 10_000
 CURVE_ROWS = 4096
 """Known pairs, and subjects and items, that the loss after each iteration looks at: little beside it."""
+MOST_ROWS = 16_384
+"""Subjects and items that the final figures look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ def train_als(
         trained; what it raises ends the training.
     checkpoints
         Folder of this training alone, to go on from after a kill: holds factors, every
-        `config.checkpoint_every` iterations, and the quality of trials. The outcome is the same, bit by bit,
-        as without the kill. Left as it is at the end: asked again, nothing is done twice.
+        `config.checkpoint_seconds` and at the end, and the quality of trials. The outcome is the same, bit
+        by bit, as without the kill. Left as it is at the end: asked again, nothing is done twice.
 
     Raises
     ------
@@ -183,11 +186,16 @@ class _Fit:
                 for loss in self.losses:
                     advance(f"loss {loss:.4f}")
 
+            saved = time.monotonic()
+
             def done(_iteration: int, _seconds: float, _loss: float | None) -> None:
+                nonlocal saved
                 subjects, items = als.user_factors, als.item_factors
                 self.losses.append(self._yardstick.measure(subjects, items).loss)
                 advance(f"loss {self.losses[-1]:.4f}")
-                if len(self.losses) % self._config.checkpoint_every == 0:
+                due = time.monotonic() - saved >= self._config.checkpoint_seconds
+                if due or len(self.losses) == self._iterations:
+                    saved = time.monotonic()
                     kept.save(name, Reached(self.losses, subjects, items))
                 if watch is not None:
                     watch(len(self.losses), self.model())
@@ -211,7 +219,7 @@ class _Fit:
     def metrics(self) -> dict[str, float]:
         """Return how well the factors give the matrix back."""
         rng = np.random.default_rng(self._seed)
-        yardstick = AlsYardstick(self._confidence, self._trial.regularization, rng)
+        yardstick = AlsYardstick(self._confidence, self._trial.regularization, rng, most_rows=MOST_ROWS)
         with threadpool_limits(limits=1, user_api="blas"):
             found = yardstick.measure(self._als.user_factors, self._als.item_factors)
         return {
