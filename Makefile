@@ -23,7 +23,12 @@ demo: $(STAMP)local   ## close the loop on a simulated market; DATA=folder for a
 up: $(STAMP)local     ## PostgreSQL and the three services on this machine, until Ctrl-C
 	@$(BIN)/python -m playground up
 
-test: $(STAMP)dev     ## all tests: real PostgreSQL, real gRPC processes
+# Prometheus and the like, for the tests that need them; without, those are skipped and say so.
+$(STAMP)tools: $(STAMP)dev tests/tools.py
+	$(BIN)/python -m tests.tools
+	touch $@
+
+test: $(STAMP)dev $(STAMP)tools   ## all tests: real PostgreSQL, real gRPC processes
 	$(BIN)/python -m pytest
 
 check: $(STAMP)dev    ## format, lint, types, import rules, protos, stub freshness
