@@ -176,7 +176,7 @@ def _retriever(
     loader = ReleaseLoader(use_case, rows, embedder, rows_there=restored)
     mirror.subscribe(content)
     mirror.subscribe(loader)
-    counters = ReleaseCounters(metrics, clock)
+    counters = ReleaseCounters(metrics, clock, [use_case.id])
 
     def follow(alias: str) -> Callable[[], Loaded[Models] | None]:
         if registry is None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 from feedback_svc.erasure import roles_of
+from feedback_svc.reaction_gauges import ReactionGauges
 from feedback_svc.serving import bounds_of, build_server
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
 from matchloop.errors import InvalidInput, MatchloopError
 from matchloop.observe.logs import configure_logging, get_logger
+from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import UseCases, load_use_cases
@@ -35,8 +37,16 @@ def main() -> int:
     store = PostgresStore(database)
     _keep_roles(store, use_cases)
     server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
+    if settings.metrics_port is not None and settings.reaction_gauge_seconds:
+        _show_reactions(server, settings.reaction_gauge_seconds, store, use_cases)
     server.on_flush("database", database.close)
     return server.run()
+
+
+def _show_reactions(server: Server, seconds: float, store: PostgresStore, use_cases: UseCases) -> None:
+    gauges = ReactionGauges(store, use_cases, utc_now, seconds=seconds, metrics=server.metrics)
+    server.on_flush("reaction gauges", gauges.close)
+    gauges.start()
 
 
 def _keep_roles(store: PostgresStore, use_cases: UseCases) -> None:

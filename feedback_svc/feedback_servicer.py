@@ -58,6 +58,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         new = (s for s in sessions if s.session_id not in recorded.duplicates)
         for labels, count in Counter((s.use_case, s.source.value) for s in new).items():
             self._metrics.sessions.labels(*labels).inc(count)
+            self._metrics.last_stored.labels(labels[0], "sessions").set(now.timestamp())
         return of_sessions.sessions_reply(recorded)
 
     def GetSession(  # noqa: N802
@@ -93,6 +94,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         )
         for labels, count in counts.items():
             self._metrics.interactions.labels(*labels).inc(count)
+            self._metrics.last_stored.labels(labels[0], "interactions").set(now.timestamp())
         return of_interactions.interactions_reply(len(interactions), duplicates)
 
     def ListInteractions(  # noqa: N802
@@ -120,6 +122,7 @@ class FeedbackServicer(wire.FeedbackServiceServicer):
         )
         if not receipt.duplicate:
             self._metrics.dislikes.labels(use_case.id, dislike.reason).inc()
+            self._metrics.last_stored.labels(use_case.id, "dislikes").set(now.timestamp())
         return of_dislikes.receipt_reply(receipt)
 
     def ListDislikes(  # noqa: N802

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feedback_svc.convert import operations as convert
+from matchloop.acts import ActKind
 from matchloop.operations.v1 import operations_service_pb2 as calls
 from matchloop.operations.v1 import operations_service_pb2_grpc as wire
 from matchloop.rpc.operations import experiment_to_proto, reactions_to_proto
@@ -33,6 +34,9 @@ class OperationsServicer(wire.OperationsServiceServicer):
         self._schema = schema
         self._clock = clock
         self._metrics = metrics
+        for use_case in schema.use_cases:
+            for kind in ActKind:
+                metrics.acts.labels(use_case, kind.value)
 
     def AcquireLease(  # noqa: N802
         self, request: calls.AcquireLeaseRequest, context: grpc.ServicerContext

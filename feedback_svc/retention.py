@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from feedback_svc.settings import RetentionSettings
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.protocol import Store
+from matchloop.observe.job_metrics import JobMetrics, told_job
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
@@ -111,7 +113,7 @@ def main(
     ] = 0.1,
 ) -> None:
     """Delete what FEEDBACK_RETAIN_* no longer keep. Exit codes: 0 done, 1 broken off, 2 faulty settings."""
-    with told():
+    with nullcontext(JobMetrics()) if dry_run else told_job("retention") as metrics, told():
         settings = read_settings(RetentionSettings)
         store = PostgresStore(Database(settings.database_url, pool_size=1, statement_timeout=60.0))
         try:
@@ -125,6 +127,8 @@ def main(
             )
         finally:
             store.close()
+        for name, count in counts.items():
+            metrics.retention_deleted.labels(name).set(count)
     for name, count in counts.items():
         typer.echo(f"{name.replace('_', ' ')}: {count} {'would go' if dry_run else 'deleted'}")
     if not counts:

@@ -88,3 +88,9 @@ class FeedbackSettings(ServerSettings, RetentionSettings):
     retrain_negatives: int = Field(20, ge=1, description="Unused negatives that make a retraining due.")
     retrain_error: float = Field(0.7, ge=0.0, le=1.0, description="Mean error over which it is due.")
     retrain_error_negatives: int = Field(10, ge=1, description="Negatives that the mean error needs.")
+    reaction_gauge_seconds: float = Field(
+        300.0,
+        ge=0.0,
+        le=86_400.0,
+        description="Pause between readings of what came of the last hour's lists for the metrics; 0: none.",
+    )

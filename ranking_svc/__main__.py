@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import uuid
+from itertools import product
 from typing import TYPE_CHECKING
 
 from matchloop.errors import MatchloopError
@@ -20,6 +21,7 @@ from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 from ranking_svc.archive import Archive
+from ranking_svc.domain import Part
 from ranking_svc.experiments import Experiments
 from ranking_svc.exploration import policies
 from ranking_svc.ordering import Ordering
@@ -65,6 +67,8 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
     use_cases = load_use_cases(*settings.use_case_folders)
     exploration = policies(use_cases, shares=settings.exploration_shares, reach=settings.exploration_reach)
     metrics = Metrics()
+    for use_case, part in product(use_cases, Part):
+        metrics.degraded.labels(use_case, part.value)
     to_candidates = open_channel(settings.candidate_address, idempotent=CANDIDATE_CALLS)
     to_feedback = open_channel(settings.feedback_address, idempotent=FEEDBACK_CALLS)
     candidates = CandidateClient(
@@ -140,7 +144,7 @@ def _slots(
     """Return the slots that serve and, where those follow the champion, the challengers'."""
     if registry is None:
         return {}, {}
-    slot_metrics = ReleaseCounters(metrics, clock)
+    slot_metrics = ReleaseCounters(metrics, clock, use_cases)
     watch = RegistryWatch(registry, settings.release_poll_seconds)
 
     def follow(alias: str) -> dict[str, ReleaseSlot[RankingPart]]:

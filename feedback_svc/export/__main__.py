@@ -15,6 +15,7 @@ from feedback_svc.command import told
 from feedback_svc.export.record import Record
 from feedback_svc.export.run import Exported, export
 from feedback_svc.settings import DatabaseSettings
+from matchloop.observe.job_metrics import told_job
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.snapshot import TableName
@@ -30,10 +31,13 @@ def main(
     full: Annotated[bool, typer.Option("--full", help="Read everything, whatever is there already.")] = False,
 ) -> None:
     """Write a snapshot of the database named by FEEDBACK_DATABASE_URL, reading only what is new."""
-    with told():
+    with told_job("export") as metrics, told():
         settings = read_settings(DatabaseSettings)
         started = time.monotonic()
         exported = _export_with_progress(settings.database_url, out, base, full=full)
+        for table in TableName:
+            metrics.snapshot_rows.labels(table).set(exported.manifest.counts[table])
+            metrics.snapshot_read.labels(table).set(exported.rows_read.get(table, 0))
     _summary(exported, out, time.monotonic() - started)
 
 

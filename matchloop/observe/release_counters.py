@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING
 from matchloop.errors import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from matchloop.observe.metrics import Metrics
 
 
 class ReleaseCounters:
-    """`matchloop.release.ReleaseMetrics` on the table of metrics."""
+    """`matchloop.release.ReleaseMetrics` on the table of metrics.
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+    Parameters
+    ----------
+    use_cases
+        Those whose releases are followed.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], datetime], use_cases: Iterable[str]) -> None:
+        for use_case in use_cases:
+            metrics.release_refused.labels(use_case, Reason.RELEASE_REFUSED.value)
+            metrics.release_poll_failures.labels(use_case)
         self._metrics = metrics
         self._clock = clock
         self._serving: dict[tuple[str, str], str] = {}

@@ -160,6 +160,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         service, _, name = method.lstrip("/").partition("/")
         count_ok = self._metrics.grpc_requests.labels(service, name, "OK").inc
         observe = self._metrics.grpc_latency.labels(service, name).observe
+        self._metrics.unexpected_errors.labels(service, name)
         clock = time.perf_counter
 
         def called(request: Any, context: Any) -> Any:

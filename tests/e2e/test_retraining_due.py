@@ -12,6 +12,7 @@ import pytest
 from matchloop.acts import ActKind
 from matchloop.feedback.v1 import dislike_pb2, insight_pb2, session_pb2
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb
+from matchloop.observe.job_metrics import ADDRESS
 from matchloop.release import CHAMPION, MlflowRegistry
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
@@ -22,6 +23,7 @@ from playground.stack import Ports, Stack
 from tests.e2e.trained import drifted, retrained, retraining
 from tests.e2e.waiting import recommend, until_recommended
 from tests.feedback_worlds import open_folder
+from tests.pushes import pushes
 from tests.unit.training_worlds import rule_scores
 from training_jobs.operations import Operations
 
@@ -147,8 +149,13 @@ def test_drift_is_told_and_trained_away(stack: Stack, market: Market) -> None:
 
         serve(clients, market, release=release, seed=4, recency=0.1)
         file = stack.folder / "drift.prom"
-        found = drifted(stack, CONFIG, "--textfile", str(file))
+        with pushes() as gateway, pytest.MonkeyPatch.context() as environment:
+            environment.setenv(ADDRESS, gateway.url)
+            found = drifted(stack, CONFIG, "--textfile", str(file))
         assert found.returncode == 4, found.stdout + found.stderr
+        pushed = gateway.of("matchloop-drift", USE_CASE)
+        assert pushed["matchloop_job_failed", ()] == 0.0
+        assert pushed["matchloop_drifted_features", (f"use_case={USE_CASE}",)] >= 1.0
         assert f"{release}: recency" in found.stdout
         assert f'matchloop_drift_psi{{feature="recency",use_case="{USE_CASE}"}}' in file.read_text()
         assert drifted(stack, CONFIG).returncode == 4
@@ -189,7 +196,9 @@ def test_twenty_dislikes_are_learned_from_once(stack: Stack, market: Market) -> 
         errors = [stored.prediction_error for stored in listed(clients)]
         assert due.mean_prediction_error == pytest.approx(sum(errors) / DISLIKES)
 
-        done = retrained(stack, CONFIG, "--if-due")
+        with pushes() as gateway, pytest.MonkeyPatch.context() as environment:
+            environment.setenv(ADDRESS, gateway.url)
+            done = retrained(stack, CONFIG, "--if-due")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "retraining: dislikes" in done.stdout
         assert f"{DISLIKES} negatives are marked as used by this release" in done.stdout
@@ -206,6 +215,14 @@ def test_twenty_dislikes_are_learned_from_once(stack: Stack, market: Market) -> 
             feedback_pb.GetFeedbackMetricsRequest(use_case=USE_CASE), timeout=10
         ).metrics
         assert (after.last_release, DISLIKES) in [(r.release, r.marked) for r in metrics.retrainings]
+
+        pushed = gateway.of("matchloop-retrain", USE_CASE)
+        assert pushed["matchloop_job_failed", ()] == 0.0
+        assert pushed["matchloop_retrain_promoted", (f"release={after.last_release}",)] == 1.0
+        gates = {label for name, label in pushed if name == "matchloop_gate_verdict"}
+        assert ("gate=checksums_and_schema", "verdict=passed") in gates
+        read = gateway.of("matchloop-export")["matchloop_snapshot_read_rows", ("table=dislikes",)]
+        assert read == DISLIKES
 
         again = retrained(stack, CONFIG, "--if-due")
         assert again.returncode == 0, again.stdout + again.stderr

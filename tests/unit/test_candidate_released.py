@@ -69,7 +69,7 @@ def slot_of(folder: Path, registry: FolderRegistry, metrics: Metrics) -> Release
         loader_of(world(ITEMS)).load,
         folder / "cache",
         60.0,
-        ReleaseCounters(metrics, lambda: NOW),
+        ReleaseCounters(metrics, lambda: NOW, []),
         answers=answers,
         clock=lambda: NOW,
     )

@@ -69,7 +69,7 @@ def test_a_challenger_is_found_by_its_release_and_never_stands_in_for_the_champi
 
 def test_one_release_per_alias_is_shown_as_serving() -> None:
     metrics = Metrics()
-    told = ReleaseCounters(metrics, lambda: NOW)
+    told = ReleaseCounters(metrics, lambda: NOW, [])
     told.release_loaded(MOVIE.id, "champion", "r1", NOW - timedelta(days=2))
     told.release_loaded(MOVIE.id, "champion", "r2", NOW - timedelta(days=1))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from matchloop.errors import MatchloopError
+from matchloop.observe.job_metrics import told_job
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.release import MlflowRegistry
 from training_jobs.commands.console import console
@@ -70,11 +71,13 @@ def monitor(
                 return watch.look()
 
         if every is None:
-            _end(look())
+            with told_job("monitor", use_case, fine=(0, ACTED)):
+                _end(look())
             return
         while True:
             try:
-                _show(look())
+                with told_job("monitor", use_case):
+                    _show(look())
             except LeaseTaken as taken:
                 _log.info("somebody_else_looks", reason=taken.message)
             except MatchloopError as error:  # the next look may find them back

@@ -10,9 +10,10 @@ import typer
 
 from matchloop.acts import ActKind, ActNumber
 from matchloop.errors import InvalidInput, MatchloopError
+from matchloop.observe.job_metrics import told_job
 from training_jobs.asking import decision_of
 from training_jobs.commands.console import console
-from training_jobs.commands.steps import Asked, end
+from training_jobs.commands.steps import NOT_PROMOTED, Asked, end
 from training_jobs.gates import Verdict, gate_table
 from training_jobs.leases import LeaseLost, LeaseTaken
 from training_jobs.negatives import mark_negatives_used, retraining_status
@@ -21,6 +22,7 @@ from training_jobs.retrain import utc_now
 from training_jobs.triggers import trigger_table
 
 if TYPE_CHECKING:
+    from matchloop.observe.job_metrics import JobMetrics
     from training_jobs.leases import HeldLease
     from training_jobs.retrain import Retrained
     from training_jobs.triggers import Decision
@@ -50,23 +52,31 @@ def retrain(asked: Asked, feedback: FeedbackAddress = None, if_due: IfDue = Fals
     Exit code 0: promoted, or nothing was due. 3: refused by a gate. 5: another run is at it, or this one
     lost its lease; nothing was promoted. 6: nothing was due, but a trigger could not be asked.
     """
+    with told_job("retrain", asked.use_case.id, fine=(0, NOT_PROMOTED)) as metrics:
+        _retrain(asked, feedback, metrics, if_due=if_due)
+
+
+def _retrain(asked: Asked, feedback: str | None, metrics: JobMetrics, *, if_due: bool) -> None:
     if not feedback:
         if if_due:
             raise InvalidInput("--if-due asks feedback_svc: give its address with --feedback HOST:PORT")
-        _print(asked.retraining().run())
+        done = asked.retraining().run()
+        _show(done)
+        tell_retrained(metrics, done)
+        end(done.release, promoted=done.promoted)
         return
     name, seconds = f"retrain/{asked.use_case.id}", asked.config.triggers.lease_seconds
     with Operations(feedback) as operations:
         try:
             with operations.lease(name, seconds=seconds) as lease:
-                _alone(asked, _Run(asked, feedback, operations, lease), if_due=if_due)
+                _alone(asked, _Run(asked, feedback, operations, lease), metrics, if_due=if_due)
         except (LeaseTaken, LeaseLost) as error:
             said = "another run is at it" if isinstance(error, LeaseTaken) else "stopped before promotion"
             console.print(f"[red]{said}: {error.message}[/]", highlight=False, soft_wrap=True)
             raise typer.Exit(OVERLAPS) from error
 
 
-def _alone(asked: Asked, run: _Run, *, if_due: bool) -> None:
+def _alone(asked: Asked, run: _Run, metrics: JobMetrics, *, if_due: bool) -> None:
     """Do it, holding the lease."""
     decision = run.decision() if if_due else None
     if decision is not None:
@@ -79,6 +89,7 @@ def _alone(asked: Asked, run: _Run, *, if_due: bool) -> None:
             return
         console.print(f"retraining: {decision.why}", highlight=False, soft_wrap=True)
     done = run.train(decision)
+    tell_retrained(metrics, done)
     run.say_due("now")
     end(done.release, promoted=done.promoted)
 
@@ -175,9 +186,15 @@ class _Run:
         )
 
 
-def _print(done: Retrained) -> None:
-    _show(done)
-    end(done.release, promoted=done.promoted)
+def tell_retrained(metrics: JobMetrics, done: Retrained) -> None:
+    """Set what Prometheus is told of a run: the verdict, every gate, how long the steps took."""
+    metrics.promoted.labels(done.release).set(done.promoted)
+    for gate in done.gates:
+        metrics.gate_value.labels(gate.name).set(gate.value)
+        metrics.gate_threshold.labels(gate.name).set(gate.threshold)
+        metrics.gate_verdict.labels(gate.name, gate.verdict.value).set(1)
+    for step, taken in done.seconds.items():
+        metrics.step_seconds.labels(step).set(taken)
 
 
 def _show(done: Retrained) -> None:

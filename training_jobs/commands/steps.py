@@ -23,6 +23,8 @@ from training_jobs.tracking import MlflowTracker
 
 REGISTRY = "sqlite:///var/mlflow.db"
 WORK = Path("var/training")
+NOT_PROMOTED = 3
+"""Exit code when a gate refused the release."""
 EXPORT = f"{shlex.quote(sys.executable)} -m feedback_svc.export --out"
 
 UseCaseId = Annotated[str, typer.Argument(help="Id of a use case, e.g. investor_startup.")]
@@ -143,4 +145,4 @@ def end(release: str, *, promoted: bool) -> None:
         console.print(f"[green]{release} is champion[/]")
         return
     console.print(f"[red]{release} is registered, but not promoted[/]")
-    raise typer.Exit(3)
+    raise typer.Exit(NOT_PROMOTED)
