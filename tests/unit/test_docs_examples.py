@@ -63,6 +63,7 @@ def test_the_readme_s_script_is_whole() -> None:
         "docs/dislikes.md",
         "docs/candidates.md",
         "docs/off-policy.md",
+        "docs/operate.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:
