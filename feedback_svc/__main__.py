@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 
 from feedback_svc.erasure import roles_of
 from feedback_svc.reaction_gauges import ReactionGauges
@@ -37,14 +38,24 @@ def main() -> int:
     store = PostgresStore(database)
     _keep_roles(store, use_cases)
     server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
-    if settings.metrics_port is not None and settings.reaction_gauge_seconds:
-        _show_reactions(server, settings.reaction_gauge_seconds, store, use_cases)
+    _show_reactions(server, settings, store, use_cases)
     server.on_flush("database", database.close)
     return server.run()
 
 
-def _show_reactions(server: Server, seconds: float, store: PostgresStore, use_cases: UseCases) -> None:
-    gauges = ReactionGauges(store, use_cases, utc_now, seconds=seconds, metrics=server.metrics)
+def _show_reactions(
+    server: Server, settings: FeedbackSettings, store: PostgresStore, use_cases: UseCases
+) -> None:
+    if settings.metrics_port is None or not settings.reaction_gauge_seconds:
+        return
+    gauges = ReactionGauges(
+        store,
+        use_cases,
+        utc_now,
+        span=timedelta(seconds=settings.reaction_span_seconds),
+        seconds=settings.reaction_gauge_seconds,
+        metrics=server.metrics,
+    )
     server.on_flush("reaction gauges", gauges.close)
     gauges.start()
 

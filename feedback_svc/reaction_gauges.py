@@ -1,6 +1,6 @@
-"""What came of the lists of the last hour, by arm and release, as gauges.
+"""What came of the latest lists, by arm and release, as gauges.
 
-They are read every so often and never by a scrape: a reading looks at every list of the hour. Reactions to
+They are read every so often and never by a scrape: a reading looks at every list of its span. Reactions to
 the latest lists are still to come, so that rates are a little low, always by as much.
 """
 
@@ -17,7 +17,6 @@ from matchloop.observe.logs import get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.usecase import UseCases
 
-SPAN = timedelta(hours=1)
 CLOSE_SECONDS = 1.0
 
 _log = get_logger()
@@ -26,10 +25,12 @@ _log = get_logger()
 class ReactionGauges:
     """Keeps `listed_items`, `listed_subjects` and `reaction_rate` of every use case.
 
-    An arm and release without a list in the hour has no gauges; nor has any while the store cannot be read.
+    An arm and release without a list in the span has no gauges; nor has any while the store cannot be read.
 
     Parameters
     ----------
+    span
+        Age of the oldest list that is looked at.
     seconds
         From the end of a reading to the next one.
     """
@@ -40,10 +41,12 @@ class ReactionGauges:
         use_cases: UseCases,
         clock: Callable[[], datetime],
         *,
+        span: timedelta,
         seconds: float,
         metrics: Metrics,
     ) -> None:
-        self._store, self._clock, self._seconds, self._metrics = store, clock, seconds, metrics
+        self._store, self._clock, self._metrics = store, clock, metrics
+        self._span, self._seconds = span, seconds
         self._kinds = {name: ReactionKinds.of(use_case) for name, use_case in use_cases.items()}
         self._shown: set[tuple[str, str, str]] = set()
         self._closing = threading.Event()
@@ -59,11 +62,11 @@ class ReactionGauges:
         self._thread.join(CLOSE_SECONDS)
 
     def read(self) -> None:
-        """Set the gauges to what came of the hour up to now."""
+        """Set the gauges to what came of the span up to now."""
         now, found = self._clock(), set()
         for use_case, kinds in self._kinds.items():
             try:
-                told = self._store.sum_reactions(ServedLists(use_case, now - SPAN, now), kinds)
+                told = self._store.sum_reactions(ServedLists(use_case, now - self._span, now), kinds)
             except Exception as error:  # noqa: BLE001 - the next reading may find the store back
                 _log.warning(
                     "reactions_not_read", use_case=use_case, error=f"{type(error).__name__}: {error}"

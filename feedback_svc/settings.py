@@ -89,8 +89,8 @@ class FeedbackSettings(ServerSettings, RetentionSettings):
     retrain_error: float = Field(0.7, ge=0.0, le=1.0, description="Mean error over which it is due.")
     retrain_error_negatives: int = Field(10, ge=1, description="Negatives that the mean error needs.")
     reaction_gauge_seconds: float = Field(
-        300.0,
-        ge=0.0,
-        le=86_400.0,
-        description="Pause between readings of what came of the last hour's lists for the metrics; 0: none.",
+        300.0, ge=0.0, le=86_400.0, description="Pause between readings of what came of lists; 0: none."
+    )
+    reaction_span_seconds: float = Field(
+        3600.0, gt=0.0, le=86_400.0, description="Age of the oldest list that a reading looks at."
     )

@@ -166,13 +166,15 @@ class Metrics(MetricTable):
         "use_case",
         "record",
     )
-    listed_items = gauge("listed_items", "Items on the lists of the last hour.", "use_case", "arm", "release")
+    listed_items = gauge(
+        "listed_items", "Items on the latest lists, of an hour unless set.", "use_case", "arm", "release"
+    )
     listed_subjects = gauge(
-        "listed_subjects", "Subjects with a list in the last hour.", "use_case", "arm", "release"
+        "listed_subjects", "Subjects with one of the latest lists.", "use_case", "arm", "release"
     )
     reaction_rate = gauge(
         "reaction_rate",
-        "Per item on the lists of the last hour; reaction: click, strong_positive, dislike.",
+        "Per item on the latest lists; reaction: click, strong_positive, dislike.",
         "use_case",
         "arm",
         "release",

@@ -87,29 +87,32 @@ def watched() -> Iterator[Watched]:
 
 
 def go_round(stack: Stack, folder: Path) -> None:
-    """Load a market, serve lists of two releases, react to them, and run the jobs."""
+    """Load a market, run the jobs, serve lists of two releases and react to them."""
     sizes = Sizes(developers=40, investors=2, startups=60)
     market = Market.generated(load_use_cases(), seed=3, now=datetime.now(UTC), sizes=sizes)
-    direction = market.direction(USE_CASE)
+    subjects = market.direction(USE_CASE).subject_ids
     with stack.clients() as clients:
         for entities in market.only((USE_CASE,)).entities.values():
             load_entities(clients, entities)
-        until_recommended(clients, USE_CASE, direction.subject_ids[0])
+        until_recommended(clients, USE_CASE, subjects[0])
+        jobs = begin_jobs(stack, folder)
         begin_experiment(stack, folder)
-        some = direction.subject_ids[:12]
 
         def served_by_both() -> bool:
-            served = {recommend(clients, USE_CASE, subject, preview=True).release for subject in some}
-            return served == {"r1", "r2"}
+            releases = {recommend(clients, USE_CASE, each, preview=True).release for each in subjects[:12]}
+            return releases == {"r1", "r2"}
 
         until(served_by_both, "lists of both releases")
-        als = candidate_pb.GetCandidatesRequest(use_case=USE_CASE, subject_id=some[0], methods=[METHOD_ALS])
+        als = candidate_pb.GetCandidatesRequest(
+            use_case=USE_CASE, subject_id=subjects[0], methods=[METHOD_ALS]
+        )
         clients.candidate.GetCandidates(als, timeout=10)  # which neither has
-        for subject in direction.subject_ids:
+        for subject in subjects:
             react(clients, subject)
-        gone = EntityKey(kind=load_use_cases()[USE_CASE].subject, id=direction.subject_ids[-1])
+        gone = EntityKey(kind=load_use_cases()[USE_CASE].subject, id=subjects[-1])
         clients.catalog.EraseEntity(catalog_pb.EraseEntityRequest(key=gone), timeout=10)
-    run_jobs(stack, folder)
+    tell_training()
+    assert [job.wait(60) for job in jobs] == [0, 0]
 
 
 def begin_experiment(stack: Stack, folder: Path) -> None:
@@ -153,21 +156,27 @@ def react(clients: Clients, subject: str) -> None:
     clients.feedback.RecordDislike(feedback_pb.RecordDislikeRequest(dislike=dislike), timeout=10)
 
 
-def run_jobs(stack: Stack, folder: Path) -> None:
-    """Run what is quick; what a training comes to is made up, and told as a training tells it."""
+def begin_jobs(stack: Stack, folder: Path) -> list[subprocess.Popen[bytes]]:
+    """Start those of feedback_svc."""
     environment = {
         **os.environ,
         "FEEDBACK_DATABASE_URL": stack.database_url,
         "FEEDBACK_RETAIN_VIEWS_DAYS": "30",
     }
-    commands = (["export", "--out", str(folder / "snapshot")], ["retention"])
-    jobs = [
+    commands = ["export", "--out", str(folder / "snapshot")], ["retention"]
+    return [
         subprocess.Popen(
-            [sys.executable, "-m", f"feedback_svc.{name}", *told], env=environment, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", f"feedback_svc.{name}", *told],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for name, *told in commands
     ]
-    assert [job.wait(60) for job in jobs] == [0, 0]
+
+
+def tell_training() -> None:
+    """Tell what training jobs would, the way they do; what they came to is made up: a real one takes long."""
     with told_job("monitor", USE_CASE):
         pass
     with told_job("retrain", USE_CASE) as metrics:
@@ -175,15 +184,13 @@ def run_jobs(stack: Stack, folder: Path) -> None:
             Gate("size_mb", 3.0, 500.0, Verdict.PASSED),
             Gate("ranker_ndcg@10", 0.2, 0.3, Verdict.REFUSED),
         ]
-        tell_retrained(
-            metrics,
-            Retrained(USE_CASE, "r3", promoted=False, gates=gates, metrics={}, seconds={"train": 9.0}),
-        )
+        done = Retrained(USE_CASE, "r3", promoted=False, gates=gates, metrics={}, seconds={"train": 9.0})
+        tell_retrained(metrics, done)
     with told_job("drift", USE_CASE) as metrics:
-        feature = FeatureDrift(
+        recency = FeatureDrift(
             "recency", 0.4, 0.02, 0.27, 0.0, drifted=True, before=(0.5, 0.5), now=(0.1, 0.9)
         )
-        tell_drift(metrics, USE_CASE, Drift("r1", (feature,)))
+        tell_drift(metrics, USE_CASE, Drift("r1", (recency,)))
 
 
 def test_all_are_scraped(watched: Watched) -> None:

@@ -19,7 +19,7 @@ from tests.e2e.waiting import until
 from tests.promql import PROMETHEUS, laid_open
 from tests.tools import program
 
-SCRAPE = "500ms"
+SCRAPE = "1s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def pushgateway(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]:
-    """Start one that scrapes a port of this machine for each job, twice a second.
+    """Start one that scrapes a port of this machine for each job, each second.
 
     Alerts are laid open: each fires, at once, for whatever it compares with its bounds.
     """

@@ -47,6 +47,12 @@ def test_they_say_what_their_unit_tests_expect(file: object) -> None:
     promtool("test", "rules", str(file))
 
 
+def test_groups_have_names_of_their_own_so_that_one_resource_can_hold_them_all() -> None:
+    files = [yaml.safe_load((PROMETHEUS / name).read_text()) for name in ("rules.yaml", "alerts.yaml")]
+    names = [group["name"] for file in files for group in file["groups"]]
+    assert len(set(names)) == len(names)
+
+
 def test_every_alert_is_seen_to_fire() -> None:
     expected = [
         sample["labels"]

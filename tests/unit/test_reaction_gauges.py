@@ -14,6 +14,8 @@ from matchloop.observe.metrics import Metrics
 from tests.e2e.waiting import until
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, shown, use_cases
 
+HOUR = timedelta(hours=1)
+
 
 class AwayStore(MemoryStore):
     """May be away."""
@@ -40,7 +42,7 @@ def test_rates_are_those_of_the_last_hour_and_unknown_while_the_store_is_away() 
     store.record_sessions(lists, now=NOW)
     rejected = [event("d", type_="dislike", item="i", session_id="a")]
     store.record_interactions(rejected, facts(rejected), now=NOW)
-    gauges = ReactionGauges(store, use_cases(), clock, seconds=60.0, metrics=metrics)
+    gauges = ReactionGauges(store, use_cases(), clock, span=HOUR, seconds=60.0, metrics=metrics)
 
     def scraped(release: str) -> list[float | None]:
         labels = {"use_case": USE_CASE, "arm": "", "release": release}
@@ -71,7 +73,7 @@ def test_it_reads_at_its_start_and_ends_when_told() -> None:
     metrics, store = Metrics(), MemoryStore()
     store.record_sessions([shown("a", ("i",), release="r1", serve_time=NOW)], now=NOW)
     gauges = ReactionGauges(
-        store, use_cases(), lambda: NOW + timedelta(seconds=1), seconds=3600.0, metrics=metrics
+        store, use_cases(), lambda: NOW + timedelta(seconds=1), span=HOUR, seconds=3600.0, metrics=metrics
     )
     labels = {"use_case": USE_CASE, "arm": "", "release": "r1"}
     gauges.start()
