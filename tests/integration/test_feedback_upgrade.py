@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,19 +13,11 @@ from sqlalchemy import Connection, create_engine, text
 
 from feedback_svc import migrate as migrations
 from feedback_svc.migrate import migrate, revisions
-from matchloop.errors import MatchloopError, Unavailable
+from matchloop.errors import Unavailable
 from playground.postgres import EmbeddedPostgres
-from tests.feedback_rpc_world import (
-    World,
-    interaction,
-    item,
-    postgres_world,
-    record,
-    session,
-    show,
-    startup,
-    upsert,
-)
+from tests.e2e.waiting import until
+from tests.feedback_callers import Callers
+from tests.feedback_rpc_world import World, interaction, postgres_world, record
 
 pytestmark = pytest.mark.processes
 
@@ -77,58 +67,6 @@ def upgrade():
 def downgrade():
     op.execute("DROP INDEX interactions_by_channel")
 '''
-
-
-@dataclass
-class Callers:
-    """Clients that do what clients do, until the block ends; remembers what failed and what took longest."""
-
-    world: World
-    failures: list[str] = field(default_factory=list)
-    calls: int = 0
-    longest: float = 0.0
-    acknowledged: list[str] = field(default_factory=list)
-    _stopping: threading.Event = field(default_factory=threading.Event)
-
-    def _step(self, name: str) -> None:
-        call = self.world.call
-        call("UpsertEntities", upsert(startup(f"i{name}")))
-        call("RecordSessions", show(session(f"x{name}", items=[item("i"), item(f"i{name}")])))
-        call("RecordInteractions", record(interaction(name, session_id=f"x{name}")))
-        self.acknowledged.append(name)
-
-    def _run(self, caller: int) -> None:
-        number = 0
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            try:
-                self._step(f"{caller}-{number}")
-            except MatchloopError as error:
-                self.failures.append(f"{error.reason}: {error.message}")
-            self.longest = max(self.longest, time.monotonic() - started)
-            self.calls += 1
-            number += 1
-
-    def until_calls(self, number: int) -> None:
-        """Wait until so many more rounds are done."""
-        wanted, give_up = self.calls + number, time.monotonic() + 30
-        while self.calls < wanted:
-            assert time.monotonic() < give_up, f"{self.calls} of {wanted} rounds of calls"
-            time.sleep(0.01)
-
-    @contextmanager
-    def calling(self) -> Iterator[Callers]:
-        threads = [threading.Thread(target=self._run, args=(caller,)) for caller in range(2)]
-        for thread in threads:
-            thread.start()
-        try:
-            self.until_calls(10)
-            yield self
-            self.until_calls(10)
-        finally:
-            self._stopping.set()
-            for thread in threads:
-                thread.join(30)
 
 
 @pytest.fixture
@@ -188,10 +126,7 @@ def test_a_change_waits_for_an_export_and_no_call_waits_for_the_change(
     with reader(database_url) as (export, process), Callers(world).calling() as callers:
         changing = threading.Thread(target=migrate, args=(database_url,), kwargs={"on_wait": waits.append})
         changing.start()
-        give_up = time.monotonic() + 30
-        while len(waits) < 2:
-            assert time.monotonic() < give_up
-            callers.until_calls(1)
+        until(lambda: len(waits) >= 2, "a change that waited twice")
         assert "channel" not in columns(database_url)
         export.rollback()
         changing.join(30)
