@@ -1,28 +1,24 @@
-"""Everything is lost but a backup taken under load: what comes back serves, and lacks nothing of before."""
+"""A backup taken under load comes back where nothing else is: it serves, and lacks nothing of before it."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
 
-from feedback_svc.backup.make import backups_in
+from feedback_svc.backup.make import back_up
+from feedback_svc.backup.restore import restore
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb
 from matchloop.feedback.v1.interaction_pb2 import Interaction
 from matchloop.release import CHAMPION, MlflowRegistry
+from matchloop.rpc.validation import utc_now
 from matchloop.testing.releases import build_release
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
-from playground.load import load_entities
 from playground.market import Market
 from playground.postgres import EmbeddedPostgres
 from playground.stack import Ports, Stack
@@ -108,49 +104,28 @@ def promoted(stack: Stack, folder: Path) -> MlflowRegistry:
     return registry
 
 
-def run(module: str, *arguments: str, url: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", module, *arguments],
-        env=os.environ | {"FEEDBACK_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def backed_up(
-    market: Market, folder: Path, backups: Path
-) -> tuple[Visitors, dict[str, tuple[str, str, str]], Path]:
-    """Return who visited a stack, what they had liked when its backups began, and the registry's index."""
-    direction = market.direction(USE_CASE)
-    with Stack(folder, ports=Ports.free(), poll_seconds=0.2) as stack, stack.clients() as clients:
-        for entities in market.only((USE_CASE,)).entities.values():
-            load_entities(clients, entities)
-        subjects = list(direction.subject_ids[:2])
-        registry = promoted(stack, backups / "built")
-        until_recommended(clients, USE_CASE, subjects[0])
-        until(lambda: recommend(clients, USE_CASE, subjects[0]).release == "champion", "the champion")
+def test_a_backup_brings_back_elsewhere_what_serves_and_all_that_was_acknowledged_before_it(
+    stack: Stack, market: Market
+) -> None:
+    subjects = list(market.direction(USE_CASE).subject_ids[:2])
+    with open_folder() as folder:
+        registry = promoted(stack, folder / "built")
+        with stack.clients() as clients:
+            until(lambda: recommend(clients, USE_CASE, subjects[0]).release == "champion", "the champion")
         with Visitors(stack, subjects).visiting() as visitors:
             before = dict(visitors.liked)
-            run("feedback_svc.backup", "--into", str(backups / "record"), url=stack.database_url)
-            written = registry_backup.back_up(registry, backups / "registry", clock=lambda: datetime.now(UTC))
-    assert visitors.failures == []
-    assert set(written.left_out) == set()
-    return visitors, before, written.index
+            record, _ = back_up(stack.database_url, folder / "record", clock=utc_now)
+            kept = registry_backup.back_up(registry, folder / "registry", clock=utc_now)
+        assert visitors.failures == []
+        assert not kept.left_out
 
-
-def test_a_backup_brings_back_what_serves_and_all_that_was_acknowledged_before_it(market: Market) -> None:
-    with open_folder() as folder:
-        visitors, before, index = backed_up(market, folder / "lost", folder / "backups")
-        shutil.rmtree(folder / "lost")
-        found = folder / "found"
-        stack = Stack(found, ports=Ports.free(), poll_seconds=0.2)
-        (backup,) = backups_in(folder / "backups" / "record")
-        with EmbeddedPostgres(found / "postgres") as postgres:
-            run("feedback_svc.restore", str(backup), url=postgres.url())
-        registry_backup.restore(MlflowRegistry(stack.registry_uri), index)
-        with stack, stack.clients() as clients:
+        elsewhere = Stack(folder / "elsewhere", ports=Ports.free(), poll_seconds=0.2)
+        with EmbeddedPostgres(elsewhere.folder / "postgres") as postgres:
+            restore(postgres.url(), record)
+        restored = MlflowRegistry(elsewhere.registry_uri)
+        registry_backup.restore(restored, kept.index)
+        assert all(str(stack.folder) not in known.source for known in restored.list(USE_CASE))
+        with elsewhere, elsewhere.clients() as clients:
             serves_again(clients, visitors, before)
 
 
