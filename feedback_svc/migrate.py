@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from feedback_svc.command import told
 from feedback_svc.settings import DatabaseSettings
+from matchloop.errors import Reason, Unavailable
 from matchloop.rpc.settings import read_settings
 
 MIGRATIONS = Path(__file__).parent / "store" / "migrations"
 ONE_AT_A_TIME = 74_000
 """Key of the advisory lock: two migrations started together run one after the other."""
+
+LOCK_WAIT = "500ms"
+"""How long a change waits for a table; whoever needs the table meanwhile waits behind it."""
+IN_USE = ("55P03", "40P01")
+"""Lock not available, deadlock."""
+PAUSE = 1.0
+"""Seconds between two attempts."""
+PATIENCE = 600.0
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -27,28 +41,91 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
-def migrate(url: str, *, revision: str = "head") -> None:
+def revisions() -> tuple[str, ...]:
+    """Return every schema version that this release knows, the oldest first."""
+    return tuple(reversed([each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]))
+
+
+def migrate(
+    url: str, *, revision: str = "head", patience: float = PATIENCE, on_wait: Callable[[str], object] = str
+) -> None:
     """Migrate the database up to `revision`, or down with ``"-1"``, ``"base"`` and the like.
+
+    Services may serve meanwhile. A change that does not get its tables within `LOCK_WAIT` lets go of all it
+    holds, so that calls pass, and is tried again.
+
+    Parameters
+    ----------
+    patience
+        Seconds after which it is not tried again.
+    on_wait
+        Told who has the tables, before each pause.
 
     Raises
     ------
+    Unavailable
+        When the tables were in use all the time; names who has them. What was migrated until then stays.
     sqlalchemy.exc.DBAPIError
         When the database cannot be reached or refuses.
     """
     engine = create_engine(url)
+    give_up = time.monotonic() + patience
     try:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ONE_AT_A_TIME})
-            connection.commit()
-            try:
-                run = command.downgrade if revision.startswith("-") or revision == "base" else command.upgrade
-                run(alembic_config(connection), revision)
-                connection.commit()
-            finally:
-                connection.rollback()
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ONE_AT_A_TIME})
+        with engine.connect() as connection, _alone(connection):
+            while not _migrated(connection, revision):
+                users = _users_of_tables(connection)
+                if time.monotonic() > give_up:
+                    raise Unavailable(
+                        f"the schema is as it was: its tables are in use by {users}",
+                        reason=Reason.STORE_UNAVAILABLE,
+                    )
+                on_wait(users)
+                time.sleep(PAUSE)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Let no other migration run; those that are asked for meanwhile wait for this one."""
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ONE_AT_A_TIME})
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ONE_AT_A_TIME})
+
+
+def _migrated(connection: Connection, revision: str) -> bool:
+    """Try to migrate; say whether it was done. What is not done has changed nothing."""
+    run = command.downgrade if revision.startswith("-") or revision == "base" else command.upgrade
+    try:
+        connection.execute(text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": LOCK_WAIT})
+        connection.commit()
+        run(alembic_config(connection), revision)
+        connection.commit()
+    except DBAPIError as error:
+        connection.rollback()
+        if getattr(error.orig, "pgcode", None) in IN_USE:
+            return False
+        raise
+    return True
+
+
+def _users_of_tables(connection: Connection) -> str:
+    """Name who has been in a transaction for longest."""
+    found = connection.execute(
+        text(
+            "SELECT pid, application_name, date_trunc('second', clock_timestamp() - xact_start)::text"
+            " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 3"
+        )
+    ).all()
+    connection.commit()
+    return (
+        ", ".join(f"process {pid} ({name or 'unnamed'}) since {age}" for pid, name, age in found) or "nobody"
+    )
 
 
 def continue_sequences(url: str) -> int:
@@ -100,6 +177,9 @@ def lacks_matches(url: str) -> bool:
 
 def main(
     revision: Annotated[str, typer.Option(help="Where to go: head, base, -1, a revision.")] = "head",
+    patience: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to go on trying while tables are in use.")
+    ] = PATIENCE,
     restored: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--restored", help="The database was restored from a dump into a new cluster.")
     ] = False,
@@ -107,7 +187,12 @@ def main(
     """Bring the database named by FEEDBACK_DATABASE_URL to the current schema."""
     with told():
         settings = read_settings(DatabaseSettings)
-        migrate(settings.database_url, revision=revision)
+        migrate(
+            settings.database_url,
+            revision=revision,
+            patience=patience,
+            on_wait=lambda users: typer.echo(f"tables are in use by {users}: trying again", err=True),
+        )
         if restored:
             typer.echo(f"sequences go on with offset {continue_sequences(settings.database_url)}")
         behind = lacks_matches(settings.database_url)

@@ -6,6 +6,7 @@
     ├── InvalidInput               INVALID_INPUT     INVALID_ARGUMENT   names every violated field
     ├── NotFound                   *_NOT_FOUND       NOT_FOUND
     ├── Conflict                   CONFLICT          FAILED_PRECONDITION
+    │   └── BackupRefused          CONFLICT          never on the wire: damaged, or not to be restored there
     ├── Overloaded                 OVERLOADED        RESOURCE_EXHAUSTED
     ├── Unavailable                *_UNAVAILABLE     UNAVAILABLE        worth a retry
     ├── DeadlinePassed             DEADLINE_PASSED   DEADLINE_EXCEEDED
@@ -101,6 +102,10 @@ class Conflict(MatchloopError):  # noqa: N818
     """The request contradicts what is stored."""
 
     reason = Reason.CONFLICT
+
+
+class BackupRefused(Conflict):
+    """A backup is damaged, incomplete or of a newer release, or the place to restore it to is not empty."""
 
 
 class Overloaded(MatchloopError):  # noqa: N818

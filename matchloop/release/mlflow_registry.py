@@ -193,18 +193,21 @@ class MlflowRegistry:
         """See `Registry`."""
         if self._empty():
             return ()
-        found: list[RegisteredRelease] = []
         with self._reached() as client:
             models = client.search_registered_models(f"name = '{use_case}'", max_results=1)
-            aliases = models[0].aliases if models else {}
-            token: str | None = None
-            while models:
-                page = client.search_model_versions(f"name = '{use_case}'", page_token=token)
-                found += [_registered(version, aliases) for version in page]
-                token = page.token
-                if not token:
-                    break
+            if not models:
+                return ()
+            versions = _versions(client, f"name = '{use_case}'")
+            found = [_registered(version, models[0].aliases) for version in versions]
         return tuple(sorted(found, key=lambda release: int(release.version), reverse=True))
+
+    def use_cases(self) -> tuple[str, ...]:
+        """See `Registry`; models that MLflow holds for others are none of ours."""
+        if self._empty():
+            return ()
+        with self._reached() as client:
+            ours = _versions(client, f"tag.`{RELEASE_TAG}` LIKE '%'")
+            return tuple(sorted({version.name for version in ours}))
 
     def _empty(self) -> bool:
         """Whether there is no database yet, and so no release."""
@@ -249,6 +252,17 @@ class MlflowRegistry:
 
     def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable(f"registry {self.uri}: {error}", reason=Reason.REGISTRY_UNAVAILABLE)
+
+
+def _versions(client: Any, which: str) -> Iterator[Any]:
+    """Yield every model version that a filter of MLflow's lets through."""
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(which, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _check_version(client: Any, use_case: str, version: str) -> None:

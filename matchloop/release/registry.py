@@ -158,6 +158,9 @@ class Registry(Protocol):
     def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
         """Return every release of a use case, newest version first; none for an unknown use case."""
 
+    def use_cases(self) -> tuple[str, ...]:
+        """Return the sorted ids of the use cases that a release is registered for."""
+
 
 def check_before_register(folder: Path, use_case: str) -> Manifest:
     """Verify a release's folder against itself and the use case it is to be registered for.

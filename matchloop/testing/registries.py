@@ -101,6 +101,11 @@ class FolderRegistry:
         index = self._index(use_case)
         return tuple(self._registered(use_case, index, known) for known in reversed(index["versions"]))
 
+    def use_cases(self) -> tuple[str, ...]:
+        """See `Registry`."""
+        self._reach()
+        return tuple(sorted(path.parent.name for path in self.root.glob("*/index.json")))
+
     def _version(self, use_case: str, index: dict[str, Any], version: str) -> dict[str, Any]:
         for known in index["versions"]:
             if known["version"] == version:

@@ -58,6 +58,7 @@ class RegistryContract(ABC):
         assert registry.list(self.use_case) == ()
         assert registry.resolve(self.use_case, CHAMPION) is None
         assert not any(registry.aliases().values())
+        assert registry.use_cases() == ()
         registry.drop_alias(self.use_case, CHAMPION)
 
     def test_versions_rise_and_are_listed_newest_first(self, registry: Registry, tmp_path: Path) -> None:
@@ -70,6 +71,7 @@ class RegistryContract(ABC):
             ("r1", first.version),
         ]
         assert registry.list("developer_startup") == ()
+        assert registry.use_cases() == (self.use_case,)
 
     def test_registering_again_changes_nothing(self, registry: Registry, tmp_path: Path) -> None:
         """A job may fire twice."""

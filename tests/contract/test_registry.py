@@ -65,6 +65,7 @@ class TestMlflowRegistry(RegistryContract):
         registry = MlflowRegistry(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
         assert registry.resolve(self.use_case, "champion") is None
         assert registry.list(self.use_case) == ()
+        assert registry.use_cases() == ()
         assert not (tmp_path / "none").exists()
 
     def test_a_damaged_database_is_unavailable(self, tmp_path: Path) -> None:
@@ -91,6 +92,16 @@ class TestMlflowRegistry(RegistryContract):
         registry.set_alias(self.use_case, "champion", registered.version)
         registry.fetch(registered, tmp_path / "cache")
         assert capfd.readouterr() == ("", "")
+
+    def test_models_of_others_are_left_alone(self, registry: Registry, tmp_path: Path) -> None:
+        from mlflow import MlflowClient
+
+        assert isinstance(registry, MlflowRegistry)
+        registered = self.register(registry, tmp_path, "r1")
+        client = MlflowClient(tracking_uri=registry.uri)
+        client.create_registered_model("theirs")
+        client.create_model_version("theirs", source=registered.source)
+        assert registry.use_cases() == (self.use_case,)
 
     def test_a_given_run_gets_files_and_metrics(self, registry: Registry, tmp_path: Path) -> None:
         from mlflow import MlflowClient

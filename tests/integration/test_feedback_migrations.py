@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from feedback_svc.catalog import ChangePosition
-from feedback_svc.migrate import migrate
+from feedback_svc.migrate import migrate, revisions
 from feedback_svc.sessions import RecordFilter
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
@@ -127,6 +128,21 @@ def indexes_of(url: str) -> list[tuple[str, ...]]:
         return [tuple(row) for row in rows]
 
 
+@dataclass(frozen=True)
+class Schema:
+    """What a database is made of, and what is in it."""
+
+    columns: dict[str, list[str]]
+    functions: list[tuple[str, ...]]
+    indexes: list[tuple[str, ...]]
+    rows: dict[str, list[tuple[Any, ...]]]
+
+    @classmethod
+    def of(cls, url: str) -> Schema:
+        columns = columns_of(url)
+        return cls(columns, functions_of(url), indexes_of(url), rows_of(url, columns))
+
+
 @contextmanager
 def opened(url: str) -> Iterator[PostgresStore]:
     store = PostgresStore(Database(url, pool_size=1))
@@ -240,19 +256,20 @@ def test_the_store_works_on_what_was_there_before(filled: str) -> None:
         assert (store.get_session("raw"), store.get_session("down").retrieval_scores) == (scored, ())
 
 
-def test_up_and_down_nothing_is_lost_or_changed(filled: str) -> None:
-    columns, rows = columns_of(filled), rows_of(filled, columns_of(filled))
-    functions, indexes = functions_of(filled), indexes_of(filled)
-    assert len(rows["interactions"]) == INTERACTIONS
+def test_each_step_up_and_down_loses_and_changes_nothing(filled: str) -> None:
+    below: list[Schema] = []
+    for revision in revisions()[1:]:
+        below.append(Schema.of(filled))
+        migrate(filled, revision=revision)
+        assert rows_of(filled, below[-1].columns) == below[-1].rows
+        functions = [definition.partition("(")[0] for (definition,) in functions_of(filled)]
+        assert len(functions) == len(set(functions)), "calls of the running release are ambiguous"
+    for schema in reversed(below):
+        migrate(filled, revision="-1")
+        assert Schema.of(filled) == schema
+    assert len(below[0].rows["interactions"]) == INTERACTIONS
     migrate(filled)
-    assert rows_of(filled, columns) == rows
-    migrate(filled, revision=TO_THE_FIRST)
-    assert columns_of(filled) == columns
-    assert rows_of(filled, columns) == rows
-    assert functions_of(filled) == functions
-    assert indexes_of(filled) == indexes
-    migrate(filled)
-    assert rows_of(filled, columns) == rows
+    assert rows_of(filled, below[0].columns) == below[0].rows
 
 
 def test_what_the_new_schema_wrote_is_there_after_down_and_up(filled: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from matchloop.acts import ActKind
-from matchloop.errors import NotFound
+from matchloop.errors import BackupRefused, NotFound
 from matchloop.release import CHAMPION, Manifest, MlflowRegistry
 from matchloop.testing.releases import build_release
 from matchloop.usecase import load_use_cases
@@ -183,3 +183,15 @@ def test_rollback_makes_the_one_before_champion(
 def test_a_name_that_is_none_is_not_found(registry: MlflowRegistry) -> None:
     with pytest.raises(NotFound, match="r9"):
         find_release(registry, USE_CASE.id, "r9")
+
+
+def test_a_backup_is_made_and_looked_through(registry: MlflowRegistry, tmp_path: Path) -> None:
+    made = run(registry, tmp_path, "releases", "backup", "--into", str(tmp_path / "kept"))
+    (index,) = (tmp_path / "kept").glob("*.json")
+    champion = find_release(registry, USE_CASE.id, CHAMPION).release
+    told = f"{index}: 3 releases; {champion} is champion of {USE_CASE.id}"
+    assert made == f"{told}\n"
+    checked = run(registry, tmp_path, "releases", "restore", str(index), "--check")
+    assert checked == f"{told}, whole\n"
+    refused = CliRunner().invoke(app, ["releases", "restore", str(index), "--registry", registry.uri])
+    assert isinstance(refused.exception, BackupRefused)

@@ -14,6 +14,7 @@ from matchloop.acts import ActKind
 from matchloop.release import CHAMPION, MlflowRegistry
 from matchloop.usecase import load_use_cases
 from training_jobs.commands.console import console
+from training_jobs.commands.registry_backup import backup, restore
 from training_jobs.gates import Gate, Verdict, gate_table
 from training_jobs.operations import Operations
 from training_jobs.promotion import find_release, gates_of, roll_back
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from matchloop.release import RegisteredRelease
 
-app = typer.Typer(help="What is registered: list, show, diff.", no_args_is_help=True)
+app = typer.Typer(help="What is registered: list, show, diff; backup, restore.", no_args_is_help=True)
+app.command()(backup)
+app.command()(restore)
 
 
 UseCaseId = Annotated[str, typer.Argument(help="Id of a use case, e.g. investor_startup.")]

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from alembic import op
 
+from feedback_svc.store.migrations.steps import run
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
+HERE = Path(__file__).parent
 TABLES = (
     "retrainings",
     "weight_factors",
@@ -34,8 +37,7 @@ FUNCTIONS = (
 
 
 def upgrade() -> None:
-    for name in ("0001_the_record.sql", "0001_functions.sql"):
-        op.get_bind().exec_driver_sql(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    run(HERE / "0001_the_record.sql", HERE / "0001_functions.sql")
 
 
 def downgrade() -> None:

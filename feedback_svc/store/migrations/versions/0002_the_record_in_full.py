@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import op
+from feedback_svc.store.migrations.steps import run
 
 revision = "0002"
 down_revision = "0001"
@@ -20,20 +20,14 @@ PARTS: tuple[str, ...] = (
     "erasure",
     "insight",
 )
-"""In this order up, in reverse order down. The hot functions come last: they use what the parts make."""
+"""In this order up, in reverse order down."""
+FUNCTIONS = tuple(HERE / "0002" / f"{name}.sql" for name in ("functions", "record_sessions", "take_out"))
+"""They come last, for they use what the parts make. What a later version replaces is in a file of its own."""
 
 
 def upgrade() -> None:
-    for part in PARTS:
-        _run(HERE / "0002" / f"{part}.sql")
-    _run(HERE / "0002" / "functions.sql")
+    run(*(HERE / "0002" / f"{part}.sql" for part in PARTS), *FUNCTIONS)
 
 
 def downgrade() -> None:
-    _run(HERE / "0001_functions.sql")
-    for part in reversed(PARTS):
-        _run(HERE / "0002" / f"{part}.down.sql")
-
-
-def _run(file: Path) -> None:
-    op.get_bind().exec_driver_sql(file.read_text(encoding="utf-8"))
+    run(HERE / "0001_functions.sql", *(HERE / "0002" / f"{part}.down.sql" for part in reversed(PARTS)))

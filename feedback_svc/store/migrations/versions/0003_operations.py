@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import op
+from feedback_svc.store.migrations.steps import run
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "0003"
 
 
 def upgrade() -> None:
-    _run("operations.sql")
+    run(HERE / "operations.sql")
 
 
 def downgrade() -> None:
-    _run("operations.down.sql")
-
-
-def _run(name: str) -> None:
-    op.get_bind().exec_driver_sql((HERE / "0003" / name).read_text(encoding="utf-8"))
+    run(HERE / "operations.down.sql")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import op
+from feedback_svc.store.migrations.steps import run
 
 revision = "0004"
 down_revision = "0003"
@@ -12,15 +12,12 @@ branch_labels = None
 depends_on = None
 
 HERE = Path(__file__).parent
+BEFORE = HERE / "0002"
 
 
 def upgrade() -> None:
-    _run("retrieval_scores.sql")
+    run(HERE / "0004" / "retrieval_scores.sql")
 
 
 def downgrade() -> None:
-    _run("retrieval_scores.down.sql")
-
-
-def _run(name: str) -> None:
-    op.get_bind().exec_driver_sql((HERE / "0004" / name).read_text(encoding="utf-8"))
+    run(HERE / "0004" / "retrieval_scores.down.sql", BEFORE / "record_sessions.sql", BEFORE / "take_out.sql")

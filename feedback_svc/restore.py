@@ -1,0 +1,48 @@
+"""Restore a backup into an empty database: ``python -m feedback_svc.restore BACKUP``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from feedback_svc.backup.contents import Backup
+from feedback_svc.backup.restore import restore
+from feedback_svc.command import told
+from feedback_svc.settings import DatabaseSettings
+from matchloop.rpc.settings import read_settings
+
+
+def main(
+    backup: Annotated[Path, typer.Argument(help="Folder of one backup, called by its time.")],
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Tables restored at a time; with 1, all or nothing.")
+    ] = 1,
+    check: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--check", help="Only tell whether the backup is whole; needs no database.")
+    ] = False,
+) -> None:
+    """Restore a backup into the empty database named by FEEDBACK_DATABASE_URL.
+
+    Exit codes: 0 done, 1 refused or not done, 2 faulty settings.
+    """
+    started = time.monotonic()
+    with told(), Console(stderr=True).status(f"reading {backup}"):
+        if check:
+            found = Backup.read(backup)
+        else:
+            settings = read_settings(DatabaseSettings)
+            found = restore(settings.database_url, backup, jobs=jobs)
+    typer.echo(
+        f"{backup}: {sum(found.rows.values()):,} rows, whole"
+        + ("" if check else f" and restored in {time.monotonic() - started:.1f} s")
+    )
+    if not check:
+        typer.echo(f"erasures since {found.moment:%Y-%m-%d %H:%M:%S} UTC are not in it: ask for them again")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,259 @@
+"""A backup of the record holds what was acknowledged before it, and comes back whole or is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import text
+
+from feedback_svc.backup import programs
+from feedback_svc.backup.contents import CONTENTS_FILE, DUMP_FOLDER, Backup, entries_of
+from feedback_svc.backup.make import back_up, backups_in
+from feedback_svc.backup.programs import Program, find_program, run_program
+from feedback_svc.backup.restore import restore
+from feedback_svc.migrate import migrate, revisions
+from matchloop.errors import BackupRefused, Conflict, Reason, Unavailable
+from matchloop.feedback.v1.feedback_service_pb2 import GetSessionRequest
+from matchloop.rpc.validation import utc_now
+from playground.postgres import EmbeddedPostgres
+from tests.e2e.waiting import until
+from tests.feedback_callers import Callers
+from tests.feedback_rpc_world import World, interaction, postgres_world, record, reject, rejection
+from tests.integration.test_feedback_migrations import FILL, connected
+
+pytestmark = pytest.mark.processes
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def world(postgres: EmbeddedPostgres, database_url: str) -> Iterator[World]:
+    with postgres_world(postgres, url=database_url, threads=4) as running:
+        yield running
+
+
+@pytest.fixture
+def empty(postgres: EmbeddedPostgres, database_url: str) -> Iterator[str]:
+    """A database that nothing was done to."""
+    name = f"{urlsplit(database_url).path.removeprefix('/')}_empty"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def folder(database_url: str, tmp_path: Path) -> Path:
+    """A backup of an empty record."""
+    return back_up(database_url, tmp_path / "backups", clock=utc_now)[0]
+
+
+def ids(url: str, statement: str) -> list[Any]:
+    """Return what a statement of one column says."""
+    with connected(url) as connection:
+        return list(connection.execute(text(statement)).scalars())
+
+
+def tables(url: str) -> list[str]:
+    return ids(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+
+def run(module: str, *arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", module, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"FEEDBACK_DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_was_acknowledged_before_a_backup_under_load_comes_back(
+    world: World, postgres: EmbeddedPostgres, database_url: str, empty: str, tmp_path: Path
+) -> None:
+    with Callers(world).calling() as callers:
+        world.call("RecordDislike", reject(rejection("disliked")))
+        before = list(callers.acknowledged)
+        made = run("feedback_svc.backup", "--into", str(tmp_path), "--jobs", "2", url=database_url)
+        assert made.returncode == 0, made.stderr
+    assert callers.failures == []
+    (backup,) = backups_in(tmp_path)
+    assert made.stdout.startswith(f"{backup}: ")
+
+    # A service is there already: whatever it is asked before all is back, it refuses.
+    with postgres_world(postgres, url=empty, threads=4) as restored:
+        with Callers(restored, name="after").calling() as late:
+            done = run("feedback_svc.restore", str(backup), url=empty)
+            assert done.returncode == 0, done.stderr
+            until(lambda: late.acknowledged, "a write after all is back")
+        assert late.reasons == {Reason.STORE_UNAVAILABLE}
+        again = record(*(interaction(name) for name in before[-100:]))
+        assert restored.call("RecordInteractions", again).stored == 0
+        shown = restored.call("GetSession", GetSessionRequest(session_id=f"x{before[-1]}"))
+        assert len(shown.session.items) == 2
+    stored = ids(empty, "SELECT interaction_id FROM interactions")
+    assert len(stored) == Backup.read(backup).rows["interactions"] + len(late.acknowledged)
+    assert {*before, *late.acknowledged, "disliked"} <= set(stored)
+    assert ids(empty, "SELECT dislike_id FROM dislikes") == ["disliked"]
+    assert {f"i{name}" for name in before} <= set(ids(empty, "SELECT id FROM entities"))
+    assert {f"x{name}" for name in before} <= set(ids(empty, "SELECT session_id FROM sessions"))
+    (behind,) = ids(empty, "SELECT max(sequence) FROM interactions WHERE interaction_id NOT LIKE 'after%'")
+    (ahead,) = ids(empty, "SELECT min(sequence) FROM interactions WHERE interaction_id LIKE 'after%'")
+    assert behind < ahead
+    history = "SELECT history FROM record_history"
+    assert ids(empty, history) != ids(database_url, history)
+    assert "erasures since" in done.stdout
+
+
+def test_a_backup_of_an_older_schema_comes_back_in_this_one(
+    postgres: EmbeddedPostgres, empty: str, tmp_path: Path
+) -> None:
+    older = postgres.create_database("backup_of_the_first")
+    migrate(older, revision="0001")
+    with connected(older) as connection:
+        connection.exec_driver_sql(FILL.replace("%", "%%"))
+    made, _ = back_up(older, tmp_path, clock=utc_now)
+    assert restore(empty, made, jobs=2).revision == "0001"
+    assert ids(empty, "SELECT version_num FROM alembic_version") == [revisions()[-1]]
+    count = "SELECT count(*) FROM interactions"
+    assert ids(empty, count) == ids(older, count)
+    assert ids(empty, "SELECT change_now() > max(sequence) >> 9 FROM interactions") == [True]
+    postgres.drop_database("backup_of_the_first")
+
+
+def largest(folder: Path) -> Path:
+    return max((folder / DUMP_FOLDER).iterdir(), key=lambda path: path.stat().st_size)
+
+
+def flip(folder: Path) -> None:
+    content = bytearray(largest(folder).read_bytes())
+    content[len(content) // 2] ^= 1
+    largest(folder).write_bytes(content)
+
+
+def shorten(folder: Path) -> None:
+    largest(folder).write_bytes(largest(folder).read_bytes()[:-1])
+
+
+def remake(folder: Path, **changed: object) -> None:
+    backup = Backup.read(folder)
+    backup.model_copy(update=changed).write(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (flip, "toc.dat: SHA-256"),
+        (shorten, r"toc.dat: \d+ bytes instead of"),
+        (lambda folder: largest(folder).unlink(), "toc.dat: missing"),
+        (lambda folder: (folder / "more").write_text(""), "more: was not there"),
+        (lambda folder: (folder / CONTENTS_FILE).unlink(), "no backup.json, so no backup"),
+        (lambda folder: (folder / CONTENTS_FILE).write_text("{}"), "backup.json: "),
+        (lambda folder: remake(folder, revision="9999"), "has schema 9999, this release knows up to"),
+        (lambda folder: remake(folder, postgres=99), "is of PostgreSQL 99, this server is of"),
+    ],
+)
+def test_a_backup_that_cannot_be_restored_is_refused_before_anything_is_done(
+    damage: Callable[[Path], object], told: str, folder: Path, empty: str
+) -> None:
+    damage(folder)
+    with pytest.raises(BackupRefused, match=told):
+        restore(empty, folder)
+    assert tables(empty) == []
+
+
+def test_only_an_empty_database_is_restored_to(folder: Path, database_url: str, world: World) -> None:
+    world.call("RecordInteractions", record(interaction("kept")))
+    with pytest.raises(BackupRefused, match="not empty, it has acts, alembic_version"):
+        restore(database_url, folder)
+    assert world.call("RecordInteractions", record(interaction("kept"))).stored == 0
+
+
+def test_what_fails_on_the_way_leaves_the_database_empty_and_writable(folder: Path, empty: str) -> None:
+    toc = folder / DUMP_FOLDER / "toc.dat"
+    whole = toc.read_bytes()
+    toc.write_bytes(whole.replace(b"CREATE INDEX ", b"CREATE INDIX ", 1))
+    written = Backup.model_validate_json((folder / CONTENTS_FILE).read_bytes())
+    written.model_copy(update={"files": entries_of(folder)}).write(folder)
+    with pytest.raises(Unavailable, match="INDIX"):
+        restore(empty, folder)
+    assert tables(empty) == []
+    toc.write_bytes(whole)
+    written.write(folder)
+    restore(empty, folder)
+    with connected(empty) as connection:
+        connection.execute(text("INSERT INTO leases VALUES ('a', 'b', now(), now())"))
+
+
+def test_rows_that_are_missing_in_the_end_leave_the_database_read_only(folder: Path, empty: str) -> None:
+    remake(folder, rows={**Backup.read(folder).rows, "interactions": 7})
+    with pytest.raises(BackupRefused, match="interactions has 0 rows instead of 7"):
+        restore(empty, folder)
+    assert ids(empty, "SHOW default_transaction_read_only") == ["on"]
+
+
+def test_a_backup_appears_whole_or_not_at_all(
+    database_url: str, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BackupRefused, match=r"holds no record: run python -m feedback_svc\.migrate"):
+        back_up(empty, tmp_path, clock=utc_now)
+    leftovers = list(tmp_path.iterdir())
+    assert leftovers != []
+    assert backups_in(tmp_path) == []
+    made = [back_up(database_url, tmp_path, clock=utc_now, keep=2)[0] for _ in range(3)]
+    assert sorted(tmp_path.iterdir()) == made[1:]
+    checked = run("feedback_svc.restore", str(made[2]), "--check", url="")
+    assert (checked.returncode, checked.stdout) == (0, f"{made[2]}: 3 rows, whole\n")
+
+
+def test_one_backup_at_a_time_goes_to_a_folder(database_url: str, tmp_path: Path) -> None:
+    def clock_of_the_first() -> object:
+        with pytest.raises(Conflict, match="another backup is being written"):
+            back_up(database_url, tmp_path, clock=utc_now)
+        return utc_now()
+
+    back_up(database_url, tmp_path, clock=clock_of_the_first)  # type: ignore[arg-type]
+    assert len(backups_in(tmp_path)) == 1
+
+
+@pytest.fixture
+def old_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only pg_dump there is: of version 12, it writes down how it was called."""
+    program = tmp_path / "bin" / "pg_dump"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'pg_dump (PostgreSQL) 12.9' && exit\n"
+        'echo "$PGPASSWORD $@" >&2; exit 1\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent))
+    monkeypatch.setattr(programs, "DEBIAN", tmp_path / "none")
+    monkeypatch.setattr(programs, "PACKAGE", "no_such_package")
+    return program
+
+
+def test_a_program_that_is_too_old_is_named(old_program: Path) -> None:
+    assert find_program("pg_dump", at_least=12) == Program(old_program, 12)
+    with pytest.raises(
+        Unavailable, match=f"needed, and {old_program} is of version 12: install postgresql-client-16"
+    ):
+        find_program("pg_dump", at_least=16)
+    with pytest.raises(Unavailable, match="needed, and there is none: install"):
+        find_program("pg_restore", at_least=16)
+
+
+def test_the_password_is_on_no_command_line(old_program: Path) -> None:
+    url = "postgresql+psycopg2://somebody:se%40cret@host:5433/matchloop?sslmode=require"
+    with pytest.raises(Unavailable) as raised:
+        run_program(Program(old_program, 12), url, "--jobs=1")
+    called = (
+        "--dbname=host=host dbname=matchloop user=somebody port=5433 sslmode=require --no-password --jobs=1"
+    )
+    assert raised.value.message == f"se@cret {called}"
