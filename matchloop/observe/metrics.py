@@ -84,6 +84,11 @@ class Metrics:
     grpc_latency = _seconds("grpc_request", "Arrival to answer, queueing included.", "service", "method")
     grpc_in_flight = _gauge("grpc_in_flight", "Calls accepted and not yet answered.")
     unexpected_errors = _counter("unexpected_errors", "Bugs: answered INTERNAL.", "service", "method")
+    refused_calls = _counter(
+        "refused_calls", "Calls refused to a client.", "service", "method", "client", "reason"
+    )
+    secrets_refused = _counter("secrets_refused", "Changed files that could not be used.", "what")
+    certificate_expiry = _gauge("certificate_expiry_timestamp_seconds", "When the certificate shown expires.")
     flush_failures = _counter("flush_failures", "Shutdown steps that failed.", "step")
 
     upstream_failures = _counter(

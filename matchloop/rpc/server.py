@@ -23,6 +23,8 @@ from matchloop.observe import logs
 from matchloop.observe.exporter import Exporter
 from matchloop.observe.metrics import Metrics
 from matchloop.rpc.interceptors import CallInterceptor, CountingPool
+from matchloop.rpc.security import watch_tls
+from matchloop.rpc.tls import server_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 REFUSALS_AT_A_TIME = 64
 """Calls over the limit that are answered with details; over these, gRPC itself refuses without."""
+
+CONNECTION_GRACE_SECONDS = 60
+"""Time for the calls of a connection that is as old as it may get."""
 
 DRAIN_POLL_SECONDS = 0.02
 LAST_BYTES_SECONDS = 0.25
@@ -77,6 +82,11 @@ class Server:
         A new `Metrics` when None.
     serving
         Whether health says SERVING from the start; else `set_serving` says when.
+
+    Raises
+    ------
+    InvalidInput
+        If a certificate, a key or the tokens cannot be used.
     """
 
     def __init__(
@@ -102,6 +112,7 @@ class Server:
         self._aside = ThreadPoolExecutor(2, thread_name_prefix="rpc-aside")
         self._streams = ThreadPoolExecutor(4, thread_name_prefix="rpc-streams")
         self.metrics.grpc_in_flight.set_function(lambda: self._pool.load)
+        self._tls = watch_tls(settings, self.metrics)
         self._health = health.HealthServicer()
         self._health_lock = threading.Lock()
         self._grpc = self._build(services)
@@ -125,6 +136,8 @@ class Server:
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 ("grpc.so_reuseport", int(settings.reuse_port)),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.max_connection_age_ms", int(settings.max_connection_seconds * 1000)),
+                ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_SECONDS * 1000),
             ),
         )
         for service in services:
@@ -185,13 +198,18 @@ class Server:
         """
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         try:
-            self._port = self._grpc.add_insecure_port(f"{host}:{self.settings.port}")
+            self._port = self._listen(f"{host}:{self.settings.port}")
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{self.settings.port}") from error
         if self.settings.metrics_port is not None:
             self._exporter = Exporter(self.metrics, host=self.settings.host, port=self.settings.metrics_port)
         self._grpc.start()
         return self
+
+    def _listen(self, address: str) -> int:
+        if self._tls is None:
+            return self._grpc.add_insecure_port(address)
+        return self._grpc.add_secure_port(address, server_credentials(self._tls))
 
     def stop(self) -> int:
         """Drain, flush, stop; idempotent. Returns the exit code: 0, or 1 if a flush step failed."""
