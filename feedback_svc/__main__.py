@@ -22,9 +22,7 @@ def main() -> int:
         settings = read_settings(FeedbackSettings)
         use_cases = load_use_cases(*settings.use_case_folders)
     except InvalidInput as error:
-        for violation in error.violations:
-            sys.stderr.write(f"{violation.field}: {violation.description}\n")
-        return 2
+        return _faulty(error)
     configure_logging(settings.log_level, service="feedback_svc")
     database = Database(
         settings.database_url,
@@ -33,10 +31,19 @@ def main() -> int:
         statement_timeout=settings.statement_timeout_seconds,
     )
     store = PostgresStore(database)
+    try:
+        server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
+    except InvalidInput as error:
+        return _faulty(error)
     _keep_roles(store, use_cases)
-    server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
     server.on_flush("database", database.close)
     return server.run()
+
+
+def _faulty(error: InvalidInput) -> int:
+    for violation in error.violations:
+        sys.stderr.write(f"{violation.field}: {violation.description}\n")
+    return 2
 
 
 def _keep_roles(store: PostgresStore, use_cases: UseCases) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from matchloop.errors import MatchloopError, Overloaded, Reason, ScopeMissing, Unauthenticated, Unavailable
 from matchloop.observe import logs
 from matchloop.rpc import deadline
 from matchloop.rpc.credentials import ClientCredentials
@@ -161,7 +162,7 @@ def call(
     DeadlinePassed
         If too little time is left to call, or the time ran out.
     MatchloopError
-        What the other side raised; Unavailable if it could not be reached.
+        What the other side raised; Unavailable if it could not be reached, or refuses our token.
     """
     timeout = deadline.upstream_timeout(most=most, reserve=reserve)
     request_id = logs.request_id.get()
@@ -172,4 +173,13 @@ def call(
         mapped = from_rpc_error(error, upstream=upstream)
         if metrics is not None:
             metrics.upstream_failures.labels(upstream, mapped.reason.value).inc()
-        raise mapped from error
+        raise _for_our_caller(mapped, upstream) from error
+
+
+def _for_our_caller(error: MatchloopError, upstream: str) -> MatchloopError:
+    """Return what to tell: that our own token or rate is refused says nothing about our caller's."""
+    if isinstance(error, Unauthenticated | ScopeMissing):
+        return Unavailable(f"{upstream} refuses who calls it")
+    if error.reason is Reason.RATE_EXCEEDED:
+        return Overloaded(f"{upstream} takes no more calls now")
+    return error

@@ -5,12 +5,48 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matchloop.errors import InvalidInput, Violation
+from matchloop.rpc.guard import Guard, scopes_of
 from matchloop.rpc.tls import TlsFiles, TlsMaterial, watch
+from matchloop.rpc.tokens import read_tokens
+from matchloop.rpc.watched import Watched
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matchloop.observe.metrics import Metrics
     from matchloop.rpc.settings import ServerSettings
-    from matchloop.rpc.watched import Watched
+
+
+def build_guard(settings: ServerSettings, services: Sequence[str], metrics: Metrics) -> Guard | None:
+    """Return what asks a server's clients for tokens and bounds their rate; None where nobody is asked.
+
+    Parameters
+    ----------
+    services
+        Full names of those served.
+
+    Raises
+    ------
+    InvalidInput
+        If the tokens cannot be used.
+    """
+    file = settings.tokens_file
+    if file is None and not settings.rate_per_client:
+        return None
+    holders = None
+    if file is not None:
+        failed = metrics.secrets_refused.labels("tokens").inc
+        try:
+            holders = Watched([file], lambda: read_tokens(file), failed=failed).current
+        except (OSError, ValueError) as error:
+            raise InvalidInput.of([Violation(settings.variable("tokens_file"), str(error))]) from None
+    return Guard(
+        scopes_of(services),
+        holders,
+        rate=settings.rate_per_client,
+        burst=settings.burst_per_client,
+        metrics=metrics,
+    )
 
 
 def watch_tls(settings: ServerSettings, metrics: Metrics) -> Watched[TlsMaterial] | None:

@@ -23,7 +23,7 @@ from matchloop.observe import logs
 from matchloop.observe.exporter import Exporter
 from matchloop.observe.metrics import Metrics
 from matchloop.rpc.interceptors import CallInterceptor, CountingPool
-from matchloop.rpc.security import watch_tls
+from matchloop.rpc.security import build_guard, watch_tls
 from matchloop.rpc.tls import server_credentials
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class Server:
         self.settings = settings
         self.metrics = metrics if metrics is not None else Metrics()
         self._names = tuple(service.name for service in services)
+        self._tls = watch_tls(settings, self.metrics)
+        self._guard = build_guard(settings, self._names, self.metrics)
         self._ready = dict.fromkeys(self._names, serving)
         self._flushes: list[tuple[str, Callable[[], None]]] = []
         self._stop_reader, self._stop_writer = socket.socketpair()
@@ -112,7 +114,6 @@ class Server:
         self._aside = ThreadPoolExecutor(2, thread_name_prefix="rpc-aside")
         self._streams = ThreadPoolExecutor(4, thread_name_prefix="rpc-streams")
         self.metrics.grpc_in_flight.set_function(lambda: self._pool.load)
-        self._tls = watch_tls(settings, self.metrics)
         self._health = health.HealthServicer()
         self._health_lock = threading.Lock()
         self._grpc = self._build(services)
@@ -126,6 +127,7 @@ class Server:
             aside=self._aside,
             streams=self._streams,
             default_deadline=settings.default_deadline_seconds,
+            guard=self._guard,
         )
         server = grpc.server(
             self._pool,
