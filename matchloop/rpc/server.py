@@ -108,6 +108,7 @@ class Server:
         self._stop_writer.setblocking(False)  # noqa: FBT003
         self._stop_lock = threading.Lock()
         self._exit_code: int | None = None
+        self._stopping = False
         self._exporter: Exporter | None = None
         self._port: int | None = None
         self._pool = CountingPool(settings.threads, "rpc")
@@ -185,6 +186,9 @@ class Server:
             self._ready[service] = serving
             self._show_health()
 
+    def _is_ready(self) -> bool:
+        return all(self._ready.values()) and not self._stopping
+
     def _show_health(self) -> None:
         status = health_pb2.HealthCheckResponse
         for name, ready in {**self._ready, "": all(self._ready.values())}.items():
@@ -204,7 +208,9 @@ class Server:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{self.settings.port}") from error
         if self.settings.metrics_port is not None:
-            self._exporter = Exporter(self.metrics, host=self.settings.host, port=self.settings.metrics_port)
+            self._exporter = Exporter(
+                self.metrics, host=self.settings.host, port=self.settings.metrics_port, ready=self._is_ready
+            )
         self._grpc.start()
         return self
 
@@ -221,6 +227,7 @@ class Server:
         return self._exit_code
 
     def _stop(self) -> int:
+        self._stopping = True
         self._health.enter_graceful_shutdown()
         if self._port is not None and self.settings.linger_seconds:
             threading.Event().wait(self.settings.linger_seconds)

@@ -47,7 +47,8 @@ def rig(secrets: Secrets) -> Iterator[Rig]:
 def told(failure: Any) -> bytes:
     """Return all that the server told the client."""
     metadata = failure.trailing_metadata() or ()
-    return failure.details().encode() + b"".join(
+    details: str = failure.details()
+    return details.encode() + b"".join(
         each.value if isinstance(each.value, bytes) else each.value.encode() for each in metadata
     )
 
@@ -109,7 +110,7 @@ def holds_nothing(failure: Any, rig: Rig, *secret: str) -> None:
 def test_what_is_no_method_tells_nothing_to_who_holds_no_token(rig: Rig) -> None:
     secrets = rig.secrets
     for method in (f"/{NAME}/DropEverything", "/other.Service/Method", "/", ""):
-        calling = rig.channel(secrets.credentials()).unary_unary(method or "/x")
+        calling: Any = rig.channel(secrets.credentials()).unary_unary(method or "/x")
         assert failed(lambda calling=calling: calling(b"", timeout=5)).code() is UNAUTHENTICATED  # type: ignore[misc]
     everything = rig.channel(secrets.credentials(secrets.token("all", *Scope)))
     failure = failed(lambda: everything.unary_unary(f"/{NAME}/DropEverything")(b"", timeout=5))
@@ -157,7 +158,7 @@ def test_who_is_refused_cannot_hold_up_others_by_sending_nothing(rig: Rig) -> No
         yield b""
 
     nobody = rig.channel(rig.secrets.credentials())
-    calling = nobody.stream_unary(f"/{NAME}/GetEntity")
+    calling: Any = nobody.stream_unary(f"/{NAME}/GetEntity")
     try:
         calls: list[Any] = [calling.future(nothing(), timeout=20) for _ in range(20)]
         assert {each.exception(timeout=10).code() for each in calls} == {UNAUTHENTICATED}
