@@ -109,13 +109,14 @@ def holds_nothing(failure: Any, rig: Rig, *secret: str) -> None:
 
 def test_what_is_no_method_tells_nothing_to_who_holds_no_token(rig: Rig) -> None:
     secrets = rig.secrets
-    for method in (f"/{NAME}/DropEverything", "/other.Service/Method", "/", ""):
-        calling: Any = rig.channel(secrets.credentials()).unary_unary(method or "/x")
+    for method in (f"/{NAME}/DropEverything", "/other.Service/Method", "/"):
+        calling: Any = rig.channel(secrets.credentials()).unary_unary(method)
         assert failed(lambda calling=calling: calling(b"", timeout=5)).code() is UNAUTHENTICATED  # type: ignore[misc]
     everything = rig.channel(secrets.credentials(secrets.token("all", *Scope)))
-    failure = failed(lambda: everything.unary_unary(f"/{NAME}/DropEverything")(b"", timeout=5))
+    undefined: Any = everything.unary_unary(f"/{NAME}/DropEverything")
+    failure = failed(lambda: undefined(b"", timeout=5))
     assert (failure.code(), failure.details()) == (PERMISSION_DENIED, "no token allows to call this")
-    assert rig.refused("no_token", method="") >= 4.0
+    assert rig.refused("no_token", method="") >= 3.0
 
 
 def test_a_token_is_read_as_rfc_6750_writes_it(rig: Rig) -> None:
