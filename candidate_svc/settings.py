@@ -16,7 +16,9 @@ class CandidateSettings(ServerSettings):
     model_config = SettingsConfigDict(env_prefix="CANDIDATE_", env_ignore_empty=True, frozen=True)
 
     feedback_address: str = Field(min_length=1, description="feedback_svc, as a gRPC target.")
-    registry_uri: str | None = Field(None, description="MLflow; None: no release, content and popular only.")
+    registry_uri: str | None = Field(
+        None, repr=False, description="MLflow; None: no release, content and popular only."
+    )
     release_alias: str = Field(
         "champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Alias in the registry that is followed."
     )

@@ -25,9 +25,7 @@ def main() -> int:
         settings = read_settings(FeedbackSettings)
         use_cases = load_use_cases(*settings.use_case_folders)
     except InvalidInput as error:
-        for violation in error.violations:
-            sys.stderr.write(f"{violation.field}: {violation.description}\n")
-        return 2
+        return _faulty(error)
     configure_logging(settings.log_level, service="feedback_svc")
     database = Database(
         settings.database_url,
@@ -36,8 +34,11 @@ def main() -> int:
         statement_timeout=settings.statement_timeout_seconds,
     )
     store = PostgresStore(database)
+    try:
+        server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
+    except InvalidInput as error:
+        return _faulty(error)
     _keep_roles(store, use_cases)
-    server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
     _show_reactions(server, settings, store, use_cases)
     server.on_flush("database", database.close)
     return server.run()
@@ -58,6 +59,12 @@ def _show_reactions(
     )
     server.on_flush("reaction gauges", gauges.close)
     gauges.start()
+
+
+def _faulty(error: InvalidInput) -> int:
+    for violation in error.violations:
+        sys.stderr.write(f"{violation.field}: {violation.description}\n")
+    return 2
 
 
 def _keep_roles(store: PostgresStore, use_cases: UseCases) -> None:

@@ -21,6 +21,7 @@ class DatabaseSettings(BaseSettings):
 
     database_url: str = Field(
         pattern=r"^postgresql(\+psycopg2)?://",
+        repr=False,  # holds a password
         description="SQLAlchemy URL, e.g. postgresql+psycopg2://user@host/matchloop.",
     )
 

@@ -7,7 +7,10 @@
     ├── NotFound                   *_NOT_FOUND       NOT_FOUND
     ├── Conflict                   CONFLICT          FAILED_PRECONDITION
     │   └── BackupRefused          CONFLICT          never on the wire: damaged, or not to be restored there
+    ├── Unauthenticated            UNAUTHENTICATED   UNAUTHENTICATED
+    ├── ScopeMissing               SCOPE_MISSING     PERMISSION_DENIED
     ├── Overloaded                 OVERLOADED        RESOURCE_EXHAUSTED
+    │   └── RateExceeded           RATE_EXCEEDED     RESOURCE_EXHAUSTED  says when to come again
     ├── Unavailable                *_UNAVAILABLE     UNAVAILABLE        worth a retry
     ├── DeadlinePassed             DEADLINE_PASSED   DEADLINE_EXCEEDED
     ├── NotImplementedYet          NOT_IMPLEMENTED   UNIMPLEMENTED
@@ -45,6 +48,9 @@ class Reason(StrEnum):
     SCHEMA_MISMATCH = "SCHEMA_MISMATCH"
     TOO_FEW_EXAMPLES = "TOO_FEW_EXAMPLES"
     EXPERIMENT_NOT_FOUND = "EXPERIMENT_NOT_FOUND"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    SCOPE_MISSING = "SCOPE_MISSING"
+    RATE_EXCEEDED = "RATE_EXCEEDED"
     INTERNAL = "INTERNAL"
 
 
@@ -108,10 +114,32 @@ class BackupRefused(Conflict):
     """A backup is damaged, incomplete or of a newer release, or the place to restore it to is not empty."""
 
 
+class Unauthenticated(MatchloopError):  # noqa: N818
+    """Nobody knows who calls: no token, or none that is valid."""
+
+    reason = Reason.UNAUTHENTICATED
+
+
+class ScopeMissing(MatchloopError):  # noqa: N818
+    """Who calls is known, and may not do this."""
+
+    reason = Reason.SCOPE_MISSING
+
+
 class Overloaded(MatchloopError):  # noqa: N818
     """A stated capacity is used up; refused at once, never queued without end."""
 
     reason = Reason.OVERLOADED
+
+
+class RateExceeded(Overloaded):
+    """A client calls more often than it may; `wait` is in seconds, until its next call is taken."""
+
+    reason = Reason.RATE_EXCEEDED
+
+    def __init__(self, message: str, *, wait: float) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class Unavailable(MatchloopError):  # noqa: N818

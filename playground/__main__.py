@@ -18,6 +18,7 @@ from matchloop.rpc.status import from_rpc_error
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import load_use_cases
 from playground.clients import Addresses, Clients
+from playground.local_security import LocalSecurity
 from playground.stack import Ports, Stack, StartGivenUp
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from playground.load import LoadCount
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+SECRETS_FOLDER = "secrets"
 _WIDTH = 120
 """Columns where no terminal says how many there are: tables must not wrap in a log."""
 
@@ -49,10 +51,18 @@ def up(
     free_ports: Annotated[
         bool, typer.Option("--free-ports", help="Any free ports in place of 7300 to 7302.")
     ] = False,
+    secure: Annotated[
+        bool,
+        typer.Option("--secure", help="With certificates of both sides, and tokens; see docs/secure.md."),
+    ] = False,
 ) -> None:
     """Run PostgreSQL and the three services until Ctrl-C."""
+    security = LocalSecurity(folder / SECRETS_FOLDER) if secure else None
     stack = Stack(
-        folder, ports=Ports.free() if free_ports else Ports(), use_case_folders=tuple(use_cases or ())
+        folder,
+        ports=Ports.free() if free_ports else Ports(),
+        use_case_folders=tuple(use_cases or ()),
+        security=security,
     )
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,7 +74,7 @@ def up(
             console.print("stopped before it was up")
             return
     try:
-        _show(stack)
+        _show(stack, security)
         while not stopping.wait(0.5):
             if dead := stack.dead():
                 errors.print(
@@ -197,7 +207,7 @@ def _show_counts(counts: Mapping[str, LoadCount]) -> None:
     console.print(table)
 
 
-def _show(stack: Stack) -> None:
+def _show(stack: Stack, security: LocalSecurity | None) -> None:
     table = Table("service", "address", "call it")
     addresses = stack.addresses
     table.add_row("ranking_svc", addresses.ranking, "Recommend, Rank")
@@ -206,11 +216,26 @@ def _show(stack: Stack) -> None:
     console.print(table)
     console.print(f"database {stack.database_url}\nregistry {stack.registry_uri}", soft_wrap=True)
     console.print(f"logs     {stack.folder / 'logs'}", soft_wrap=True)
+    flags, scheme = "--http2-prior-knowledge", "http"
+    if security is not None:
+        scheme = "https"
+        flags = _show_secrets(security)
     console.print(
-        f"what is there: buf curl --protocol grpc --http2-prior-knowledge --list-services http://{addresses.ranking}",
+        f"what is there: buf curl --protocol grpc {flags} --list-services {scheme}://{addresses.ranking}",
         soft_wrap=True,
     )
     console.print("Ctrl-C stops everything")
+
+
+def _show_secrets(security: LocalSecurity) -> str:
+    """Print what commands need; return what `buf curl` does."""
+    shown = security.calling()
+    console.print("commands that call them need:")
+    for name, value in shown.items():
+        console.print(f"export {name}={value}", soft_wrap=True, highlight=False)
+    authority, certificate, key, token = shown.values()
+    bearer = f'--reflect-header "authorization: Bearer $(cat {token})"'
+    return f"--cacert {authority} --cert {certificate} --key {key} {bearer}"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -11,6 +12,10 @@ from matchloop.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from matchloop.errors import Unavailable
 from matchloop.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from matchloop.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
+from matchloop.rpc.channel import open_channel
+
+if TYPE_CHECKING:
+    from matchloop.rpc.credentials import ClientCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +28,18 @@ class Addresses:
 
 
 class Clients:
-    """One channel and stub a service; close it, or use it as a context manager."""
+    """One channel and stub a service; close it, or use it as a context manager.
 
-    def __init__(self, addresses: Addresses) -> None:
-        # Local subchannel pools: clients in one process do not share (and throttle) one connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+    Parameters
+    ----------
+    credentials
+        As for `open_channel`.
+    """
+
+    def __init__(self, addresses: Addresses, *, credentials: ClientCredentials | None = None) -> None:
+        # Own connections: clients in one process do not share (and throttle) one.
         self._channels = {
-            name: grpc.insecure_channel(address, options=options)
+            name: open_channel(address, own_connection=True, credentials=credentials)
             for name, address in (
                 ("feedback", addresses.feedback),
                 ("candidate", addresses.candidate),

@@ -15,10 +15,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from matchloop.errors import Unavailable
+from matchloop.rpc.channel import open_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from matchloop.rpc.credentials import ClientCredentials
 
 
 def free_port() -> int:
@@ -49,12 +52,15 @@ class ServiceProcess:
         Its settings, added to this process's environment.
     log
         File that takes its output.
+    credentials
+        As for `open_channel`, to ask for its health.
     """
 
     name: str
     port: int
     environment: Mapping[str, str]
     log: Path
+    credentials: ClientCredentials | None = None
     _child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -115,7 +121,10 @@ class ServiceProcess:
     def _serves(self) -> bool:
         if not port_in_use(self.port):  # a channel that was refused backs off; a socket does not
             return False
-        with grpc.insecure_channel(self.address) as channel, contextlib.suppress(grpc.RpcError):
+        with (
+            open_channel(self.address, credentials=self.credentials) as channel,
+            contextlib.suppress(grpc.RpcError),
+        ):
             reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
             return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
         return False

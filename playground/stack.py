@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from matchloop.rpc.credentials import ClientCredentials
+    from playground.local_security import LocalSecurity
+
 
 class StartGivenUp(Exception):  # noqa: N818 - it was asked for
     """The start was broken off because somebody asked for it; nothing of it runs any more."""
@@ -55,6 +58,8 @@ class Stack:
         Folders with more use cases (TOML files).
     poll_seconds
         How often services look for catalogue changes and new releases.
+    security
+        Certificates and tokens; None: whoever is on this machine may call.
     """
 
     def __init__(
@@ -64,11 +69,14 @@ class Stack:
         ports: Ports | None = None,
         use_case_folders: tuple[Path, ...] = (),
         poll_seconds: float = 1.0,
+        security: LocalSecurity | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self._ports = ports or Ports()
         self._use_case_folders = use_case_folders
         self._poll_seconds = poll_seconds
+        self._security = security
+        self._credentials: ClientCredentials | None = None
         self._postgres = EmbeddedPostgres(self.folder / "postgres")
         self._extra: list[ServiceProcess] = []
         self.feedback: ServiceProcess | None = None
@@ -125,7 +133,8 @@ class Stack:
         return self
 
     def _start_all(self, give_up: Callable[[], bool]) -> None:
-        for step in (self._postgres.start, self._start_pair, self.migrate, self._start_feedback):
+        start = (self._postgres.start, self._secure, self._start_pair, self.migrate, self._start_feedback)
+        for step in start:
             step()
             if give_up():
                 raise StartGivenUp
@@ -133,6 +142,11 @@ class Stack:
             assert service is not None
             if not service.wait_serving(give_up=give_up):
                 raise StartGivenUp
+
+    def _secure(self) -> None:
+        if self._security is not None:
+            self._security.make()
+            self._credentials = self._security.credentials()
 
     def _start_pair(self) -> None:
         self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
@@ -169,7 +183,7 @@ class Stack:
 
     def clients(self) -> Clients:
         """Return stubs of the services."""
-        return Clients(self.addresses)
+        return Clients(self.addresses, credentials=self._credentials)
 
     def dead(self) -> list[str]:
         """Name the services that were started and have ended, PostgreSQL too."""
@@ -230,9 +244,14 @@ class Stack:
         prefix = name.removesuffix("_svc").upper()
         folders = os.pathsep.join(str(folder) for folder in self._use_case_folders)
         whole = {**settings, "PORT": str(port), "USE_CASE_FOLDERS": folders}
+        calling: dict[str, str] = {}
+        if self._security is not None:
+            whole |= self._security.serving(name)
+            calling = self._security.calling(name)
         return ServiceProcess(
             name=name,
             port=port,
-            environment={f"{prefix}_{key}": value for key, value in whole.items()},
+            environment={f"{prefix}_{key}": value for key, value in whole.items()} | calling,
             log=self.folder / "logs" / f"{name}-{port}.log",
+            credentials=self._credentials,
         )

@@ -31,7 +31,9 @@ class RankingSettings(ServerSettings):
         None, description="Releases fetched and the last popular lists; can be rebuilt."
     )
 
-    registry_uri: str | None = Field(None, description="MLflow; None: no release, lists are ordered by rule.")
+    registry_uri: str | None = Field(
+        None, repr=False, description="MLflow; None: no release, lists are ordered by rule."
+    )
     release_alias: str = Field(
         "champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Alias in the registry that is followed."
     )

@@ -8,6 +8,7 @@ import grpc
 
 from matchloop.errors import Unavailable
 from matchloop.feedback.v1 import feedback_service_pb2, feedback_service_pb2_grpc, insight_pb2
+from matchloop.rpc.channel import open_channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def retraining_status(address: str, use_case: str, *, timeout: float = 10.0) -> 
         When feedback_svc cannot be reached.
     """
     request = feedback_service_pb2.GetRetrainingStatusRequest(use_case=use_case)
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(address) as channel:
         try:
             stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
             status = stub.GetRetrainingStatus(request, timeout=timeout, wait_for_ready=True).status
@@ -80,7 +81,7 @@ def mark_negatives_used(
     request = feedback_service_pb2.MarkNegativesUsedRequest(
         use_case=use_case, release=release, to_sequence=to_sequence
     )
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(address) as channel:
         try:
             stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
             reply = stub.MarkNegativesUsed(request, timeout=timeout, wait_for_ready=True)

@@ -31,6 +31,9 @@ WITHHELD = frozenset(
         "text",
         "embedding",
         "vector",
+        "token",
+        "authorization",
+        "metadata",
     }
 )
 MAX_TEXT = 500

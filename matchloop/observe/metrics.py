@@ -111,6 +111,11 @@ class Metrics(MetricTable):
     grpc_latency = seconds("grpc_request", "Arrival to answer, queueing included.", "service", "method")
     grpc_in_flight = gauge("grpc_in_flight", "Calls accepted and not yet answered.")
     unexpected_errors = counter("unexpected_errors", "Bugs: answered INTERNAL.", "service", "method")
+    refused_calls = counter(
+        "refused_calls", "Calls refused to a client.", "service", "method", "client", "reason"
+    )
+    secrets_refused = counter("secrets_refused", "Changed files that could not be used.", "what")
+    certificate_expiry = gauge("certificate_expiry_timestamp_seconds", "When the certificate shown expires.")
     flush_failures = counter("flush_failures", "Shutdown steps that failed.", "step")
 
     upstream_failures = counter(

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from matchloop.errors import MatchloopError, Overloaded, Reason, ScopeMissing, Unauthenticated, Unavailable
 from matchloop.observe import logs
 from matchloop.rpc import deadline
+from matchloop.rpc.credentials import ClientCredentials
+from matchloop.rpc.secured import SecuredChannel
 from matchloop.rpc.settings import MAX_MESSAGE_BYTES
 from matchloop.rpc.status import REQUEST_ID_KEY, from_rpc_error
+from matchloop.rpc.tls import channel_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matchloop.observe.metrics import Metrics
+    from matchloop.rpc.tls import TlsMaterial
 
     Request = TypeVar("Request")
 
@@ -78,6 +83,8 @@ def open_channel(
     attempts: int = 3,
     watch_health: bool = False,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    own_connection: bool = False,
+    credentials: ClientCredentials | None = None,
 ) -> grpc.Channel:
     """Open a channel; it connects with the first call, and again by itself after a fault.
 
@@ -90,11 +97,20 @@ def open_channel(
         As for `service_config`.
     max_message_bytes
         Bound on messages either way.
+    own_connection
+        Share none with other channels of this process to the same address.
+    credentials
+        What to show and whom to trust; None: as ``MATCHLOOP_CLIENT_*`` say.
 
     Returns
     -------
     grpc.Channel
-        To be closed by the caller.
+        To be closed by the caller. New certificates and tokens are taken up by themselves.
+
+    Raises
+    ------
+    InvalidInput
+        If the environment's credentials cannot be used, or a token would go where others could read it.
     """
     options: list[tuple[str, object]] = [
         ("grpc.service_config", service_config(idempotent, attempts=attempts, watch_health=watch_health)),
@@ -108,8 +124,17 @@ def open_channel(
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.use_local_subchannel_pool", int(own_connection)),
     ]
-    return grpc.insecure_channel(address, options=options)
+
+    def connect(tls: TlsMaterial | None) -> grpc.Channel:
+        if tls is None:
+            return grpc.insecure_channel(address, options=options)
+        return grpc.secure_channel(address, channel_credentials(tls), options=options)
+
+    shown = credentials if credentials is not None else ClientCredentials.of_environment()
+    shown.check_target(address)
+    return connect(None) if shown.empty else SecuredChannel(shown, connect)
 
 
 def call(
@@ -137,7 +162,7 @@ def call(
     DeadlinePassed
         If too little time is left to call, or the time ran out.
     MatchloopError
-        What the other side raised; Unavailable if it could not be reached.
+        What the other side raised; Unavailable if it could not be reached, or refuses our token.
     """
     timeout = deadline.upstream_timeout(most=most, reserve=reserve)
     request_id = logs.request_id.get()
@@ -148,4 +173,13 @@ def call(
         mapped = from_rpc_error(error, upstream=upstream)
         if metrics is not None:
             metrics.upstream_failures.labels(upstream, mapped.reason.value).inc()
-        raise mapped from error
+        raise _for_our_caller(mapped, upstream) from error
+
+
+def _for_our_caller(error: MatchloopError, upstream: str) -> MatchloopError:
+    """Return what to tell: that our own token or rate is refused says nothing about our caller's."""
+    if isinstance(error, Unauthenticated | ScopeMissing):
+        return Unavailable(f"{upstream} refuses who calls it")
+    if error.reason is Reason.RATE_EXCEEDED:
+        return Overloaded(f"{upstream} takes no more calls now")
+    return error

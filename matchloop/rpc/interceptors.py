@@ -1,4 +1,4 @@
-"""What happens around every unary call: request id, deadline, admission, error mapping, metrics.
+"""What happens around every unary call: who calls, request id, deadline, admission, error mapping, metrics.
 
 One interceptor does all of it; what can be computed once per method is: this is on the path of every request.
 """
@@ -21,13 +21,15 @@ from matchloop.days import SECONDS_A_DAY
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Overloaded
 from matchloop.observe import logs
 from matchloop.rpc import deadline
-from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, internal_status, to_status
+from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, code_of, internal_status, to_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from matchloop.observe.metrics import Metrics
+    from matchloop.rpc.guard import Guard
+    from matchloop.rpc.tokens import Holder
 
     Handler = grpc.RpcMethodHandler[Any, Any]
     Behaviour = Callable[[Any, Any], Any]
@@ -41,6 +43,7 @@ UNREADABLE = object()
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _arrived: ContextVar[float] = ContextVar("matchloop_arrived")
+_holder: ContextVar[Holder | None] = ContextVar("matchloop_holder", default=None)
 _log = logs.get_logger()
 
 
@@ -90,6 +93,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         A small pool for streams (reflection), which may idle for as long as their client likes.
     default_deadline
         Seconds for a call whose caller set no deadline.
+    guard
+        Asks who calls; None: nobody is asked.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         aside: ThreadPoolExecutor,
         streams: ThreadPoolExecutor,
         default_deadline: float = deadline.DEFAULT_DEADLINE,
+        guard: Guard | None = None,
     ) -> None:
         self._metrics = metrics
         self._pool = pool
@@ -108,6 +114,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._aside = aside
         self._streams = streams
         self._default_deadline = default_deadline
+        self._guard = guard
         self._wrapped: dict[str, _Wrapped] = {}
 
     def intercept_service(
@@ -116,6 +123,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Choose the handler of one call; streams and unknown methods have no more than their own."""
+        if self._guard is not None:
+            try:
+                asked = handler_call_details.method, handler_call_details.invocation_metadata
+                _holder.set(self._guard.admit(*asked))
+            except MatchloopError as refusal:
+                return self._refusal(handler_call_details.method, refusal)
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return self._stream(handler)
@@ -127,6 +140,30 @@ class CallInterceptor(grpc.ServerInterceptor):
         if self._pool.load >= self._most and method != HEALTH_CHECK:
             return wrapped.refuse
         return wrapped.serve
+
+    def _refusal(self, method: str, error: MatchloopError) -> Handler:
+        """Return a handler that refuses a call of any kind, without waiting for its request."""
+        if self._guard is not None and self._guard.knows(method):
+            service, _, name = method.lstrip("/").partition("/")
+            self._metrics.grpc_requests.labels(service, name, code_of(error).name).inc()
+
+        def refused(_requests: Any, context: Any) -> NoReturn:
+            context.abort_with_status(to_status(error, request_id=_request_id(context)))
+            raise AssertionError("abort_with_status returned")  # pragma: no cover
+
+        refused.experimental_thread_pool = self._aside  # type: ignore[attr-defined]  # as in `_wrap`
+        return grpc.stream_unary_rpc_method_handler(refused)
+
+    def _guarded(self, method: str, behaviour: Behaviour) -> Behaviour:
+        guard = self._guard
+        if guard is None or method == HEALTH_CHECK:
+            return behaviour
+
+        def entered(request: Any, context: Any) -> Any:
+            guard.enter(method, _holder.get(), context.peer)
+            return behaviour(request, context)
+
+        return entered
 
     def _stream(self, handler: Handler | None) -> Handler | None:
         if handler is None or handler.stream_stream is None:
@@ -143,7 +180,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _wrap(self, method: str, handler: Handler) -> _Wrapped:
         assert handler.unary_unary is not None
-        serve = self._around(method, handler.unary_unary)
+        serve = self._around(method, self._guarded(method, handler.unary_unary))
         refuse = self._around(method, _refuse)
         refuse.experimental_thread_pool = self._aside  # type: ignore[attr-defined]  # read by grpc's server
         if method == HEALTH_CHECK:

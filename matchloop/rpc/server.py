@@ -23,6 +23,8 @@ from matchloop.observe import logs
 from matchloop.observe.exporter import Exporter
 from matchloop.observe.metrics import Metrics
 from matchloop.rpc.interceptors import CallInterceptor, CountingPool
+from matchloop.rpc.security import build_guard, watch_tls
+from matchloop.rpc.tls import server_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 REFUSALS_AT_A_TIME = 64
 """Calls over the limit that are answered with details; over these, gRPC itself refuses without."""
+
+CONNECTION_GRACE_SECONDS = 60
+"""Time for the calls of a connection that is as old as it may get."""
 
 DRAIN_POLL_SECONDS = 0.02
 LAST_BYTES_SECONDS = 0.25
@@ -77,6 +82,11 @@ class Server:
         A new `Metrics` when None.
     serving
         Whether health says SERVING from the start; else `set_serving` says when.
+
+    Raises
+    ------
+    InvalidInput
+        If a certificate, a key or the tokens cannot be used.
     """
 
     def __init__(
@@ -90,12 +100,15 @@ class Server:
         self.settings = settings
         self.metrics = metrics if metrics is not None else Metrics()
         self._names = tuple(service.name for service in services)
+        self._tls = watch_tls(settings, self.metrics)
+        self._guard = build_guard(settings, self._names, self.metrics)
         self._ready = dict.fromkeys(self._names, serving)
         self._flushes: list[tuple[str, Callable[[], None]]] = []
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._stop_writer.setblocking(False)  # noqa: FBT003
         self._stop_lock = threading.Lock()
         self._exit_code: int | None = None
+        self._stopping = False
         self._exporter: Exporter | None = None
         self._port: int | None = None
         self._pool = CountingPool(settings.threads, "rpc")
@@ -115,6 +128,7 @@ class Server:
             aside=self._aside,
             streams=self._streams,
             default_deadline=settings.default_deadline_seconds,
+            guard=self._guard,
         )
         server = grpc.server(
             self._pool,
@@ -125,6 +139,8 @@ class Server:
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 ("grpc.so_reuseport", int(settings.reuse_port)),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.max_connection_age_ms", int(settings.max_connection_seconds * 1000)),
+                ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_SECONDS * 1000),
             ),
         )
         for service in services:
@@ -170,6 +186,9 @@ class Server:
             self._ready[service] = serving
             self._show_health()
 
+    def _is_ready(self) -> bool:
+        return all(self._ready.values()) and not self._stopping
+
     def _show_health(self) -> None:
         status = health_pb2.HealthCheckResponse
         for name, ready in {**self._ready, "": all(self._ready.values())}.items():
@@ -185,13 +204,20 @@ class Server:
         """
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         try:
-            self._port = self._grpc.add_insecure_port(f"{host}:{self.settings.port}")
+            self._port = self._listen(f"{host}:{self.settings.port}")
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{self.settings.port}") from error
         if self.settings.metrics_port is not None:
-            self._exporter = Exporter(self.metrics, host=self.settings.host, port=self.settings.metrics_port)
+            self._exporter = Exporter(
+                self.metrics, host=self.settings.host, port=self.settings.metrics_port, ready=self._is_ready
+            )
         self._grpc.start()
         return self
+
+    def _listen(self, address: str) -> int:
+        if self._tls is None:
+            return self._grpc.add_insecure_port(address)
+        return self._grpc.add_secure_port(address, server_credentials(self._tls))
 
     def stop(self) -> int:
         """Drain, flush, stop; idempotent. Returns the exit code: 0, or 1 if a flush step failed."""
@@ -201,6 +227,7 @@ class Server:
         return self._exit_code
 
     def _stop(self) -> int:
+        self._stopping = True
         self._health.enter_graceful_shutdown()
         if self._port is not None and self.settings.linger_seconds:
             threading.Event().wait(self.settings.linger_seconds)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -27,7 +28,11 @@ _OF_KUBERNETES = re.compile(
 _LINK = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
 
-class ServerSettings(BaseSettings):
+class WholePrefix(BaseSettings):
+    """Settings that are all there is under their prefix: `read_settings` refuses any other variable there."""
+
+
+class ServerSettings(WholePrefix):
     """Settings of one server; a service subclasses it and names its prefix.
 
     ::
@@ -57,6 +62,28 @@ class ServerSettings(BaseSettings):
         (), description="More folders of use cases (TOML) beside the shipped ones; separated as in PATH."
     )
 
+    tls_cert_file: Path | None = Field(
+        None, description="PEM, leaf first; None: connections are not secured."
+    )
+    tls_key_file: Path | None = Field(None, description="PEM, without a password.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="PEM; set: only clients with a certificate of these authorities are let in."
+    )
+    tokens_file: Path | None = Field(
+        None, description="Who may call what (docs/secure.md); None: whoever is let in may call everything."
+    )
+    plaintext_tokens: bool = Field(
+        default=False, description="Take tokens over connections without TLS: for a mesh that encrypts."
+    )
+    rate_per_client: float = Field(0.0, ge=0.0, le=1e6, description="Calls per second; 0: any number.")
+    burst_per_client: int = Field(0, ge=0, le=10**7, description="Calls at once; 0: a second's worth.")
+    max_connection_seconds: float = Field(
+        600.0,
+        ge=1.0,
+        le=86_400.0,
+        description="After which clients connect anew, and so find new pods and show certificates again.",
+    )
+
     @field_validator("port", "metrics_port", mode="before")
     @classmethod
     def _link_is_not_ours(cls, given: object, info: ValidationInfo) -> object:
@@ -76,12 +103,39 @@ class ServerSettings(BaseSettings):
             raise ValueError(f"max_concurrent ({self.max_concurrent}) is less than threads ({self.threads})")
         return self
 
+    @model_validator(mode="after")
+    def _secured_as_a_whole(self) -> Self:
+        """Refuse half a security: it would be taken for a whole one."""
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are set together or not at all")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        if self.tokens_file and not (self.tls_cert_file or self.plaintext_tokens or is_loopback(self.host)):
+            raise ValueError("tokens_file without TLS lets tokens be read on the way; see plaintext_tokens")
+        if self.burst_per_client and not self.rate_per_client:
+            raise ValueError("burst_per_client needs rate_per_client")
+        return self
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """Return the environment variable of a setting: what errors name."""
+        return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether what is sent to this host never leaves this machine; names but localhost may resolve."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
 
 def read_settings(kind: type[S], **overrides: Any) -> S:
     """Build settings from the environment, `overrides` first.
 
-    A server's settings are all there is under its prefix: any other variable of that prefix is refused, with
-    the nearest name there is. What Kubernetes sets for a service of that name is not ours and is ignored.
+    Where they are all there is under their prefix (`WholePrefix`), any other variable of that prefix is
+    refused, with the nearest name there is. What Kubernetes sets for a service of that name is not ours and
+    is ignored. What a field without `repr` holds is a secret, and not shown.
 
     Raises
     ------
@@ -96,7 +150,7 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
         violations += [
             Violation(
                 (prefix + "__".join(map(str, fault["loc"])) if fault["loc"] else prefix + "*").upper(),
-                f"{_said(fault)}, not {fault['input']!r}" if fault["loc"] else _said(fault),
+                f"{_said(fault)}{_shown_input(kind, fault)}",
             )
             for fault in error.errors(include_url=False)
         ]
@@ -111,9 +165,14 @@ def _said(fault: Mapping[str, Any]) -> str:
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
+def _shown_input(kind: type[BaseSettings], fault: Mapping[str, Any]) -> str:
+    field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    return f", not {fault['input']!r}" if field is not None and field.repr else ""
+
+
 def _unknown_variables(kind: type[BaseSettings], prefix: str) -> list[Violation]:
     # A command may read a part of a server's settings: to the part, the others' names are unknown.
-    if not prefix or not issubclass(kind, ServerSettings):
+    if not prefix or not issubclass(kind, WholePrefix):
         return []
     known = [prefix + name.upper() for name in kind.model_fields]
     return [

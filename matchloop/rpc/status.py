@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -23,9 +24,12 @@ from matchloop.errors import (
     NotFound,
     NotImplementedYet,
     Overloaded,
+    RateExceeded,
     Reason,
     ReleaseRefused,
+    ScopeMissing,
     TooFewExamples,
+    Unauthenticated,
     Unavailable,
     Violation,
 )
@@ -51,6 +55,8 @@ CODES: tuple[tuple[type[MatchloopError], grpc.StatusCode], ...] = (
     (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (Conflict, grpc.StatusCode.FAILED_PRECONDITION),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (ScopeMissing, grpc.StatusCode.PERMISSION_DENIED),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -105,9 +111,10 @@ def to_status(error: MatchloopError, *, request_id: str | None = None) -> WireSt
     status.details.add().Pack(info)
     if error.violations:
         status.details.add().Pack(bad_request)
-    delay = next((seconds for kind, seconds in RETRY_AFTER_SECONDS if isinstance(error, kind)), None)
+    delay = _delay(error)
     if delay is not None:
-        wait = Duration(nanos=int(delay * 1e9))
+        wait = Duration()
+        wait.FromTimedelta(timedelta(seconds=delay))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
     metadata: Metadata = ((DETAILS_KEY, status.SerializeToString()),)
     if request_id is not None:
@@ -118,6 +125,12 @@ def to_status(error: MatchloopError, *, request_id: str | None = None) -> WireSt
 def internal_status(*, request_id: str) -> WireStatus:
     """Return the status of a bug: nothing of what happened, only where to look it up."""
     return to_status(MatchloopError(f"internal error, request {request_id}"), request_id=request_id)
+
+
+def _delay(error: MatchloopError) -> float | None:
+    if isinstance(error, RateExceeded):
+        return error.wait
+    return next((seconds for kind, seconds in RETRY_AFTER_SECONDS if isinstance(error, kind)), None)
 
 
 def _bad_request(violations: Sequence[Violation]) -> tuple[error_details_pb2.BadRequest, int]:
@@ -191,6 +204,8 @@ _BY_CODE: dict[grpc.StatusCode, type[MatchloopError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: Conflict,
     grpc.StatusCode.ABORTED: Conflict,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: ScopeMissing,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,

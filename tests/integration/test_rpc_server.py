@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +216,30 @@ def test_health_is_per_service_and_whole(rig: Rig) -> None:
     assert rig.status() == SERVING
     with pytest.raises(KeyError):
         rig.server.set_serving("other", True)
+
+
+def test_health_can_be_asked_over_http_too() -> None:
+    rig = Rig(metrics_port=0, linger_seconds=0.5)
+
+    def asked(path: str) -> int:
+        url = f"http://127.0.0.1:{rig.server.metrics_port}/{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as reply:
+                return int(reply.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert (asked("livez"), asked("readyz"), asked("metrics")) == (200, 200, 200)
+    rig.server.set_serving(NAME, False)
+    assert (asked("livez"), asked("readyz")) == (200, 503)
+    rig.server.set_serving(NAME, True)
+    assert asked("readyz") == 200
+    with ThreadPoolExecutor(1) as stopper:
+        stopped = stopper.submit(rig.close)
+        poll(lambda: asked("readyz") == 503)  # it lingers: clients are to notice
+        assert asked("livez") == 200
+        stopped.result(timeout=20)
 
 
 def test_reflection_lists_the_services(rig: Rig) -> None:

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from matchloop.candidate.v1 import candidate_pb2 as matchloop_dot_candidate_dot_v1_dot_candidate__pb2
 from matchloop.catalog.v1 import entity_pb2 as matchloop_dot_catalog_dot_v1_dot_entity__pb2
+from matchloop.catalog.v1 import scope_pb2 as matchloop_dot_catalog_dot_v1_dot_scope__pb2
 from matchloop.feedback.v1 import session_pb2 as matchloop_dot_feedback_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.matchloop/candidate/v1/candidate_service.proto\x12\x16matchloop.candidate.v1\x1a&matchloop/candidate/v1/candidate.proto\x1a!matchloop/catalog/v1/entity.proto\x1a#matchloop/feedback/v1/session.proto\"\xc5\x03\n\x14GetCandidatesRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12\x36\n\x07\x66ilters\x18\x05 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12[\n\x10subject_features\x18\x06 \x03(\x0b\x32\x41.matchloop.candidate.v1.GetCandidatesRequest.SubjectFeaturesEntry\x12.\n\x07methods\x18\x07 \x03(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x15\n\ronly_item_ids\x18\t \x03(\t\x12\x15\n\rrelease_alias\x18\n \x01(\t\x1aZ\n\x14SubjectFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".matchloop.catalog.v1.FeatureValue:\x02\x38\x01\"\xeb\x01\n\x15GetCandidatesResponse\x12\x35\n\ncandidates\x18\x01 \x03(\x0b\x32!.matchloop.candidate.v1.Candidate\x12)\n\x04tier\x18\x02 \x01(\x0e\x32\x1b.matchloop.feedback.v1.Tier\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x36\n\x07skipped\x18\x04 \x03(\x0b\x32%.matchloop.candidate.v1.SkippedMethod\x12\x15\n\rfeature_names\x18\x05 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\"\x93\x01\n\x16GetSimilarItemsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x36\n\x07\x66ilters\x18\x04 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\"x\n\x17GetSimilarItemsResponse\x12\x35\n\ncandidates\x18\x01 \x03(\x0b\x32!.matchloop.candidate.v1.Candidate\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x15\n\rfeature_names\x18\x03 \x03(\t\"\x86\x01\n\x13ListTrendingRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x36\n\x07\x66ilters\x18\x02 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"}\n\x14ListTrendingResponse\x12\x35\n\ncandidates\x18\x01 \x03(\x0b\x32!.matchloop.candidate.v1.Candidate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rfeature_names\x18\x03 \x03(\t2\xdf\x02\n\x10\x43\x61ndidateService\x12l\n\rGetCandidates\x12,.matchloop.candidate.v1.GetCandidatesRequest\x1a-.matchloop.candidate.v1.GetCandidatesResponse\x12r\n\x0fGetSimilarItems\x12..matchloop.candidate.v1.GetSimilarItemsRequest\x1a/.matchloop.candidate.v1.GetSimilarItemsResponse\x12i\n\x0cListTrending\x12+.matchloop.candidate.v1.ListTrendingRequest\x1a,.matchloop.candidate.v1.ListTrendingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.matchloop/candidate/v1/candidate_service.proto\x12\x16matchloop.candidate.v1\x1a&matchloop/candidate/v1/candidate.proto\x1a!matchloop/catalog/v1/entity.proto\x1a matchloop/catalog/v1/scope.proto\x1a#matchloop/feedback/v1/session.proto\"\xc5\x03\n\x14GetCandidatesRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12\x36\n\x07\x66ilters\x18\x05 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12[\n\x10subject_features\x18\x06 \x03(\x0b\x32\x41.matchloop.candidate.v1.GetCandidatesRequest.SubjectFeaturesEntry\x12.\n\x07methods\x18\x07 \x03(\x0e\x32\x1d.matchloop.feedback.v1.Method\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x15\n\ronly_item_ids\x18\t \x03(\t\x12\x15\n\rrelease_alias\x18\n \x01(\t\x1aZ\n\x14SubjectFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".matchloop.catalog.v1.FeatureValue:\x02\x38\x01\"\xeb\x01\n\x15GetCandidatesResponse\x12\x35\n\ncandidates\x18\x01 \x03(\x0b\x32!.matchloop.candidate.v1.Candidate\x12)\n\x04tier\x18\x02 \x01(\x0e\x32\x1b.matchloop.feedback.v1.Tier\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x36\n\x07skipped\x18\x04 \x03(\x0b\x32%.matchloop.candidate.v1.SkippedMethod\x12\x15\n\rfeature_names\x18\x05 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\"\x93\x01\n\x16GetSimilarItemsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x36\n\x07\x66ilters\x18\x04 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\"x\n\x17GetSimilarItemsResponse\x12\x35\n\ncandidates\x18\x01 \x03(\x0b\x32!.matchloop.candidate.v1.Candidate\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x15\n\rfeature_names\x18\x03 \x03(\t\"\x86\x01\n\x13ListTrendingRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x36\n\x07\x66ilters\x18\x02 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"}\n\x14ListTrendingResponse\x12\x35\n\ncandidates\x18\x01 \x03(\x0b\x32!.matchloop.candidate.v1.Candidate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rfeature_names\x18\x03 \x03(\t2\xf1\x02\n\x10\x43\x61ndidateService\x12r\n\rGetCandidates\x12,.matchloop.candidate.v1.GetCandidatesRequest\x1a-.matchloop.candidate.v1.GetCandidatesResponse\"\x04\xa0\xe8\"\x01\x12x\n\x0fGetSimilarItems\x12..matchloop.candidate.v1.GetSimilarItemsRequest\x1a/.matchloop.candidate.v1.GetSimilarItemsResponse\"\x04\xa0\xe8\"\x01\x12o\n\x0cListTrending\x12+.matchloop.candidate.v1.ListTrendingRequest\x1a,.matchloop.candidate.v1.ListTrendingResponse\"\x04\xa0\xe8\"\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,20 +37,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETCANDIDATESREQUEST_SUBJECTFEATURESENTRY']._loaded_options = None
   _globals['_GETCANDIDATESREQUEST_SUBJECTFEATURESENTRY']._serialized_options = b'8\001'
-  _globals['_GETCANDIDATESREQUEST']._serialized_start=187
-  _globals['_GETCANDIDATESREQUEST']._serialized_end=640
-  _globals['_GETCANDIDATESREQUEST_SUBJECTFEATURESENTRY']._serialized_start=550
-  _globals['_GETCANDIDATESREQUEST_SUBJECTFEATURESENTRY']._serialized_end=640
-  _globals['_GETCANDIDATESRESPONSE']._serialized_start=643
-  _globals['_GETCANDIDATESRESPONSE']._serialized_end=878
-  _globals['_GETSIMILARITEMSREQUEST']._serialized_start=881
-  _globals['_GETSIMILARITEMSREQUEST']._serialized_end=1028
-  _globals['_GETSIMILARITEMSRESPONSE']._serialized_start=1030
-  _globals['_GETSIMILARITEMSRESPONSE']._serialized_end=1150
-  _globals['_LISTTRENDINGREQUEST']._serialized_start=1153
-  _globals['_LISTTRENDINGREQUEST']._serialized_end=1287
-  _globals['_LISTTRENDINGRESPONSE']._serialized_start=1289
-  _globals['_LISTTRENDINGRESPONSE']._serialized_end=1414
-  _globals['_CANDIDATESERVICE']._serialized_start=1417
-  _globals['_CANDIDATESERVICE']._serialized_end=1768
+  _globals['_CANDIDATESERVICE'].methods_by_name['GetCandidates']._loaded_options = None
+  _globals['_CANDIDATESERVICE'].methods_by_name['GetCandidates']._serialized_options = b'\240\350\"\001'
+  _globals['_CANDIDATESERVICE'].methods_by_name['GetSimilarItems']._loaded_options = None
+  _globals['_CANDIDATESERVICE'].methods_by_name['GetSimilarItems']._serialized_options = b'\240\350\"\001'
+  _globals['_CANDIDATESERVICE'].methods_by_name['ListTrending']._loaded_options = None
+  _globals['_CANDIDATESERVICE'].methods_by_name['ListTrending']._serialized_options = b'\240\350\"\001'
+  _globals['_GETCANDIDATESREQUEST']._serialized_start=221
+  _globals['_GETCANDIDATESREQUEST']._serialized_end=674
+  _globals['_GETCANDIDATESREQUEST_SUBJECTFEATURESENTRY']._serialized_start=584
+  _globals['_GETCANDIDATESREQUEST_SUBJECTFEATURESENTRY']._serialized_end=674
+  _globals['_GETCANDIDATESRESPONSE']._serialized_start=677
+  _globals['_GETCANDIDATESRESPONSE']._serialized_end=912
+  _globals['_GETSIMILARITEMSREQUEST']._serialized_start=915
+  _globals['_GETSIMILARITEMSREQUEST']._serialized_end=1062
+  _globals['_GETSIMILARITEMSRESPONSE']._serialized_start=1064
+  _globals['_GETSIMILARITEMSRESPONSE']._serialized_end=1184
+  _globals['_LISTTRENDINGREQUEST']._serialized_start=1187
+  _globals['_LISTTRENDINGREQUEST']._serialized_end=1321
+  _globals['_LISTTRENDINGRESPONSE']._serialized_start=1323
+  _globals['_LISTTRENDINGRESPONSE']._serialized_end=1448
+  _globals['_CANDIDATESERVICE']._serialized_start=1451
+  _globals['_CANDIDATESERVICE']._serialized_end=1820
 # @@protoc_insertion_point(module_scope)

@@ -25,40 +25,53 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from matchloop.catalog.v1 import entity_pb2 as matchloop_dot_catalog_dot_v1_dot_entity__pb2
 from matchloop.catalog.v1 import item_stats_pb2 as matchloop_dot_catalog_dot_v1_dot_item__stats__pb2
+from matchloop.catalog.v1 import scope_pb2 as matchloop_dot_catalog_dot_v1_dot_scope__pb2
 from matchloop.catalog.v1 import tombstone_pb2 as matchloop_dot_catalog_dot_v1_dot_tombstone__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*matchloop/catalog/v1/catalog_service.proto\x12\x14matchloop.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!matchloop/catalog/v1/entity.proto\x1a%matchloop/catalog/v1/item_stats.proto\x1a$matchloop/catalog/v1/tombstone.proto\"G\n\x15UpsertEntitiesRequest\x12.\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x1c.matchloop.catalog.v1.Entity\"M\n\x16UpsertEntitiesResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x0f\n\x07updated\x18\x02 \x01(\x05\x12\x11\n\tunchanged\x18\x03 \x01(\x05\"@\n\x10GetEntityRequest\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"A\n\x11GetEntityResponse\x12,\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x1c.matchloop.catalog.v1.Entity\"\x98\x01\n\x13ListEntitiesRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x1c\n\x14\x66rom_change_sequence\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x18\n\x10include_inactive\x18\x05 \x01(\x08\x12\x13\n\x0b\x65rased_only\x18\x06 \x01(\x08\"\xae\x01\n\x14ListEntitiesResponse\x12.\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x1c.matchloop.catalog.v1.Entity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1c\n\x14next_change_sequence\x18\x03 \x01(\x03\x12/\n\x06\x65rased\x18\x04 \x03(\x0b\x32\x1f.matchloop.catalog.v1.Tombstone\"m\n\x14ListItemStatsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x1c\n\x14\x66rom_change_sequence\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"~\n\x15ListItemStatsResponse\x12.\n\x05stats\x18\x01 \x03(\x0b\x32\x1f.matchloop.catalog.v1.ItemStats\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1c\n\x14next_change_sequence\x18\x03 \x01(\x03\"J\n\x19\x44\x65\x61\x63tivateEntitiesRequest\x12-\n\x04keys\x18\x01 \x03(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"c\n\x1a\x44\x65\x61\x63tivateEntitiesResponse\x12\x13\n\x0b\x64\x65\x61\x63tivated\x18\x01 \x01(\x05\x12\x30\n\x07unknown\x18\x02 \x03(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"B\n\x12\x45raseEntityRequest\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"\x8f\x01\n\x13\x45raseEntityResponse\x12\x0e\n\x06\x65rased\x18\x01 \x01(\x08\x12\x14\n\x0cinteractions\x18\x02 \x01(\x03\x12\x10\n\x08\x64islikes\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12.\n\nerase_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x89\x05\n\x0e\x43\x61talogService\x12k\n\x0eUpsertEntities\x12+.matchloop.catalog.v1.UpsertEntitiesRequest\x1a,.matchloop.catalog.v1.UpsertEntitiesResponse\x12\\\n\tGetEntity\x12&.matchloop.catalog.v1.GetEntityRequest\x1a\'.matchloop.catalog.v1.GetEntityResponse\x12\x65\n\x0cListEntities\x12).matchloop.catalog.v1.ListEntitiesRequest\x1a*.matchloop.catalog.v1.ListEntitiesResponse\x12h\n\rListItemStats\x12*.matchloop.catalog.v1.ListItemStatsRequest\x1a+.matchloop.catalog.v1.ListItemStatsResponse\x12w\n\x12\x44\x65\x61\x63tivateEntities\x12/.matchloop.catalog.v1.DeactivateEntitiesRequest\x1a\x30.matchloop.catalog.v1.DeactivateEntitiesResponse\x12\x62\n\x0b\x45raseEntity\x12(.matchloop.catalog.v1.EraseEntityRequest\x1a).matchloop.catalog.v1.EraseEntityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*matchloop/catalog/v1/catalog_service.proto\x12\x14matchloop.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!matchloop/catalog/v1/entity.proto\x1a%matchloop/catalog/v1/item_stats.proto\x1a matchloop/catalog/v1/scope.proto\x1a$matchloop/catalog/v1/tombstone.proto\"G\n\x15UpsertEntitiesRequest\x12.\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x1c.matchloop.catalog.v1.Entity\"M\n\x16UpsertEntitiesResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x0f\n\x07updated\x18\x02 \x01(\x05\x12\x11\n\tunchanged\x18\x03 \x01(\x05\"@\n\x10GetEntityRequest\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"A\n\x11GetEntityResponse\x12,\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x1c.matchloop.catalog.v1.Entity\"\x98\x01\n\x13ListEntitiesRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x1c\n\x14\x66rom_change_sequence\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x18\n\x10include_inactive\x18\x05 \x01(\x08\x12\x13\n\x0b\x65rased_only\x18\x06 \x01(\x08\"\xae\x01\n\x14ListEntitiesResponse\x12.\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x1c.matchloop.catalog.v1.Entity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1c\n\x14next_change_sequence\x18\x03 \x01(\x03\x12/\n\x06\x65rased\x18\x04 \x03(\x0b\x32\x1f.matchloop.catalog.v1.Tombstone\"m\n\x14ListItemStatsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x1c\n\x14\x66rom_change_sequence\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"~\n\x15ListItemStatsResponse\x12.\n\x05stats\x18\x01 \x03(\x0b\x32\x1f.matchloop.catalog.v1.ItemStats\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1c\n\x14next_change_sequence\x18\x03 \x01(\x03\"J\n\x19\x44\x65\x61\x63tivateEntitiesRequest\x12-\n\x04keys\x18\x01 \x03(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"c\n\x1a\x44\x65\x61\x63tivateEntitiesResponse\x12\x13\n\x0b\x64\x65\x61\x63tivated\x18\x01 \x01(\x05\x12\x30\n\x07unknown\x18\x02 \x03(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"B\n\x12\x45raseEntityRequest\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.matchloop.catalog.v1.EntityKey\"\x8f\x01\n\x13\x45raseEntityResponse\x12\x0e\n\x06\x65rased\x18\x01 \x01(\x08\x12\x14\n\x0cinteractions\x18\x02 \x01(\x03\x12\x10\n\x08\x64islikes\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12.\n\nerase_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xad\x05\n\x0e\x43\x61talogService\x12q\n\x0eUpsertEntities\x12+.matchloop.catalog.v1.UpsertEntitiesRequest\x1a,.matchloop.catalog.v1.UpsertEntitiesResponse\"\x04\xa0\xe8\"\x03\x12\x62\n\tGetEntity\x12&.matchloop.catalog.v1.GetEntityRequest\x1a\'.matchloop.catalog.v1.GetEntityResponse\"\x04\xa0\xe8\"\x01\x12k\n\x0cListEntities\x12).matchloop.catalog.v1.ListEntitiesRequest\x1a*.matchloop.catalog.v1.ListEntitiesResponse\"\x04\xa0\xe8\"\x01\x12n\n\rListItemStats\x12*.matchloop.catalog.v1.ListItemStatsRequest\x1a+.matchloop.catalog.v1.ListItemStatsResponse\"\x04\xa0\xe8\"\x01\x12}\n\x12\x44\x65\x61\x63tivateEntities\x12/.matchloop.catalog.v1.DeactivateEntitiesRequest\x1a\x30.matchloop.catalog.v1.DeactivateEntitiesResponse\"\x04\xa0\xe8\"\x03\x12h\n\x0b\x45raseEntity\x12(.matchloop.catalog.v1.EraseEntityRequest\x1a).matchloop.catalog.v1.EraseEntityResponse\"\x04\xa0\xe8\"\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.catalog.v1.catalog_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPSERTENTITIESREQUEST']._serialized_start=213
-  _globals['_UPSERTENTITIESREQUEST']._serialized_end=284
-  _globals['_UPSERTENTITIESRESPONSE']._serialized_start=286
-  _globals['_UPSERTENTITIESRESPONSE']._serialized_end=363
-  _globals['_GETENTITYREQUEST']._serialized_start=365
-  _globals['_GETENTITYREQUEST']._serialized_end=429
-  _globals['_GETENTITYRESPONSE']._serialized_start=431
-  _globals['_GETENTITYRESPONSE']._serialized_end=496
-  _globals['_LISTENTITIESREQUEST']._serialized_start=499
-  _globals['_LISTENTITIESREQUEST']._serialized_end=651
-  _globals['_LISTENTITIESRESPONSE']._serialized_start=654
-  _globals['_LISTENTITIESRESPONSE']._serialized_end=828
-  _globals['_LISTITEMSTATSREQUEST']._serialized_start=830
-  _globals['_LISTITEMSTATSREQUEST']._serialized_end=939
-  _globals['_LISTITEMSTATSRESPONSE']._serialized_start=941
-  _globals['_LISTITEMSTATSRESPONSE']._serialized_end=1067
-  _globals['_DEACTIVATEENTITIESREQUEST']._serialized_start=1069
-  _globals['_DEACTIVATEENTITIESREQUEST']._serialized_end=1143
-  _globals['_DEACTIVATEENTITIESRESPONSE']._serialized_start=1145
-  _globals['_DEACTIVATEENTITIESRESPONSE']._serialized_end=1244
-  _globals['_ERASEENTITYREQUEST']._serialized_start=1246
-  _globals['_ERASEENTITYREQUEST']._serialized_end=1312
-  _globals['_ERASEENTITYRESPONSE']._serialized_start=1315
-  _globals['_ERASEENTITYRESPONSE']._serialized_end=1458
-  _globals['_CATALOGSERVICE']._serialized_start=1461
-  _globals['_CATALOGSERVICE']._serialized_end=2110
+  _globals['_CATALOGSERVICE'].methods_by_name['UpsertEntities']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['UpsertEntities']._serialized_options = b'\240\350\"\003'
+  _globals['_CATALOGSERVICE'].methods_by_name['GetEntity']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['GetEntity']._serialized_options = b'\240\350\"\001'
+  _globals['_CATALOGSERVICE'].methods_by_name['ListEntities']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['ListEntities']._serialized_options = b'\240\350\"\001'
+  _globals['_CATALOGSERVICE'].methods_by_name['ListItemStats']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['ListItemStats']._serialized_options = b'\240\350\"\001'
+  _globals['_CATALOGSERVICE'].methods_by_name['DeactivateEntities']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['DeactivateEntities']._serialized_options = b'\240\350\"\003'
+  _globals['_CATALOGSERVICE'].methods_by_name['EraseEntity']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['EraseEntity']._serialized_options = b'\240\350\"\004'
+  _globals['_UPSERTENTITIESREQUEST']._serialized_start=247
+  _globals['_UPSERTENTITIESREQUEST']._serialized_end=318
+  _globals['_UPSERTENTITIESRESPONSE']._serialized_start=320
+  _globals['_UPSERTENTITIESRESPONSE']._serialized_end=397
+  _globals['_GETENTITYREQUEST']._serialized_start=399
+  _globals['_GETENTITYREQUEST']._serialized_end=463
+  _globals['_GETENTITYRESPONSE']._serialized_start=465
+  _globals['_GETENTITYRESPONSE']._serialized_end=530
+  _globals['_LISTENTITIESREQUEST']._serialized_start=533
+  _globals['_LISTENTITIESREQUEST']._serialized_end=685
+  _globals['_LISTENTITIESRESPONSE']._serialized_start=688
+  _globals['_LISTENTITIESRESPONSE']._serialized_end=862
+  _globals['_LISTITEMSTATSREQUEST']._serialized_start=864
+  _globals['_LISTITEMSTATSREQUEST']._serialized_end=973
+  _globals['_LISTITEMSTATSRESPONSE']._serialized_start=975
+  _globals['_LISTITEMSTATSRESPONSE']._serialized_end=1101
+  _globals['_DEACTIVATEENTITIESREQUEST']._serialized_start=1103
+  _globals['_DEACTIVATEENTITIESREQUEST']._serialized_end=1177
+  _globals['_DEACTIVATEENTITIESRESPONSE']._serialized_start=1179
+  _globals['_DEACTIVATEENTITIESRESPONSE']._serialized_end=1278
+  _globals['_ERASEENTITYREQUEST']._serialized_start=1280
+  _globals['_ERASEENTITYREQUEST']._serialized_end=1346
+  _globals['_ERASEENTITYRESPONSE']._serialized_start=1349
+  _globals['_ERASEENTITYRESPONSE']._serialized_end=1492
+  _globals['_CATALOGSERVICE']._serialized_start=1495
+  _globals['_CATALOGSERVICE']._serialized_end=2180
 # @@protoc_insertion_point(module_scope)

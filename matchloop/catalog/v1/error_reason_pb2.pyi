@@ -57,6 +57,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A bug of ours. The message holds no detail; the service's log does."""
     ERROR_REASON_EXPERIMENT_NOT_FOUND: _ErrorReason.ValueType  # 17
     """NOT_FOUND. No such experiment is stored."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 18
+    """UNAUTHENTICATED. There is no token, or none that is valid (any more)."""
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 19
+    """PERMISSION_DENIED. The token lacks the scope that the method asks for."""
+    ERROR_REASON_RATE_EXCEEDED: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED. This client calls more often than it may. Carries RetryInfo:
+    when the next call will be taken.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error of every matchloop service carries a
@@ -100,4 +108,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """INTERNAL. A bug of ours. The message holds no detail; the service's log does."""
 ERROR_REASON_EXPERIMENT_NOT_FOUND: ErrorReason.ValueType  # 17
 """NOT_FOUND. No such experiment is stored."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 18
+"""UNAUTHENTICATED. There is no token, or none that is valid (any more)."""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 19
+"""PERMISSION_DENIED. The token lacks the scope that the method asks for."""
+ERROR_REASON_RATE_EXCEEDED: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED. This client calls more often than it may. Carries RetryInfo:
+when the next call will be taken.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from matchloop.catalog.v1 import scope_pb2 as matchloop_dot_catalog_dot_v1_dot_scope__pb2
 from matchloop.feedback.v1 import dislike_pb2 as matchloop_dot_feedback_dot_v1_dot_dislike__pb2
 from matchloop.feedback.v1 import insight_pb2 as matchloop_dot_feedback_dot_v1_dot_insight__pb2
 from matchloop.feedback.v1 import interaction_pb2 as matchloop_dot_feedback_dot_v1_dot_interaction__pb2
@@ -31,65 +32,91 @@ from matchloop.feedback.v1 import session_pb2 as matchloop_dot_feedback_dot_v1_d
 from matchloop.feedback.v1 import subject_state_pb2 as matchloop_dot_feedback_dot_v1_dot_subject__state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,matchloop/feedback/v1/feedback_service.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#matchloop/feedback/v1/dislike.proto\x1a#matchloop/feedback/v1/insight.proto\x1a\'matchloop/feedback/v1/interaction.proto\x1a!matchloop/feedback/v1/match.proto\x1a#matchloop/feedback/v1/session.proto\x1a)matchloop/feedback/v1/subject_state.proto\"I\n\x15RecordSessionsRequest\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.matchloop.feedback.v1.Session\"b\n\x16RecordSessionsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\x12\x1d\n\x15\x64uplicate_session_ids\x18\x02 \x03(\t\x12\x19\n\x11tied_interactions\x18\x03 \x01(\x05\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"E\n\x12GetSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.matchloop.feedback.v1.Session\"\xe0\x01\n\x13ListSessionsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\"a\n\x14ListSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.matchloop.feedback.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x19RecordInteractionsRequest\x12\x38\n\x0cinteractions\x18\x01 \x03(\x0b\x32\".matchloop.feedback.v1.Interaction\"O\n\x1aRecordInteractionsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\x12!\n\x19\x64uplicate_interaction_ids\x18\x02 \x03(\t\"\xe4\x01\n\x17ListInteractionsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\"s\n\x18ListInteractionsResponse\x12>\n\x0cinteractions\x18\x01 \x03(\x0b\x32(.matchloop.feedback.v1.StoredInteraction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x14RecordDislikeRequest\x12/\n\x07\x64islike\x18\x01 \x01(\x0b\x32\x1e.matchloop.feedback.v1.Dislike\"O\n\x15RecordDislikeResponse\x12\x36\n\x07receipt\x18\x01 \x01(\x0b\x32%.matchloop.feedback.v1.DislikeReceipt\"\x88\x01\n\x13ListDislikesRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x13\n\x0bunused_only\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\x14ListDislikesResponse\x12\x36\n\x08\x64islikes\x18\x01 \x03(\x0b\x32$.matchloop.feedback.v1.StoredDislike\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x19GetDislikePatternsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"\xfe\x01\n\x1aGetDislikePatternsResponse\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x33\n\x07reasons\x18\x02 \x03(\x0b\x32\".matchloop.feedback.v1.ReasonCount\x12\x34\n\x05trend\x18\x03 \x03(\x0b\x32%.matchloop.feedback.v1.WeeklyDislikes\x12\x37\n\x08patterns\x18\x04 \x03(\x0b\x32%.matchloop.feedback.v1.DislikePattern\x12\x15\n\rsampled_lists\x18\x05 \x01(\x03\x12\x16\n\x0esampled_places\x18\x06 \x01(\x03\"-\n\x19GetFeedbackMetricsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"U\n\x1aGetFeedbackMetricsResponse\x12\x37\n\x07metrics\x18\x01 \x01(\x0b\x32&.matchloop.feedback.v1.FeedbackMetrics\".\n\x1aGetRetrainingStatusRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"V\n\x1bGetRetrainingStatusResponse\x12\x37\n\x06status\x18\x01 \x01(\x0b\x32\'.matchloop.feedback.v1.RetrainingStatus\"R\n\x18MarkNegativesUsedRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x13\n\x0bto_sequence\x18\x03 \x01(\x03\"+\n\x19MarkNegativesUsedResponse\x12\x0e\n\x06marked\x18\x01 \x01(\x03\"A\n\x19LookupSubjectStateRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"P\n\x1aLookupSubjectStateResponse\x12\x32\n\x05state\x18\x01 \x01(\x0b\x32#.matchloop.feedback.v1.SubjectState\"\xa4\x01\n\x12ListMatchesRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.matchloop.feedback.v1.MatchState\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"]\n\x13ListMatchesResponse\x12-\n\x07matches\x18\x01 \x03(\x0b\x32\x1c.matchloop.feedback.v1.Match\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xde\x0b\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12m\n\x0eRecordSessions\x12,.matchloop.feedback.v1.RecordSessionsRequest\x1a-.matchloop.feedback.v1.RecordSessionsResponse\x12\x61\n\nGetSession\x12(.matchloop.feedback.v1.GetSessionRequest\x1a).matchloop.feedback.v1.GetSessionResponse\x12g\n\x0cListSessions\x12*.matchloop.feedback.v1.ListSessionsRequest\x1a+.matchloop.feedback.v1.ListSessionsResponse\x12y\n\x12RecordInteractions\x12\x30.matchloop.feedback.v1.RecordInteractionsRequest\x1a\x31.matchloop.feedback.v1.RecordInteractionsResponse\x12s\n\x10ListInteractions\x12..matchloop.feedback.v1.ListInteractionsRequest\x1a/.matchloop.feedback.v1.ListInteractionsResponse\x12j\n\rRecordDislike\x12+.matchloop.feedback.v1.RecordDislikeRequest\x1a,.matchloop.feedback.v1.RecordDislikeResponse\x12g\n\x0cListDislikes\x12*.matchloop.feedback.v1.ListDislikesRequest\x1a+.matchloop.feedback.v1.ListDislikesResponse\x12y\n\x12GetDislikePatterns\x12\x30.matchloop.feedback.v1.GetDislikePatternsRequest\x1a\x31.matchloop.feedback.v1.GetDislikePatternsResponse\x12y\n\x12GetFeedbackMetrics\x12\x30.matchloop.feedback.v1.GetFeedbackMetricsRequest\x1a\x31.matchloop.feedback.v1.GetFeedbackMetricsResponse\x12|\n\x13GetRetrainingStatus\x12\x31.matchloop.feedback.v1.GetRetrainingStatusRequest\x1a\x32.matchloop.feedback.v1.GetRetrainingStatusResponse\x12v\n\x11MarkNegativesUsed\x12/.matchloop.feedback.v1.MarkNegativesUsedRequest\x1a\x30.matchloop.feedback.v1.MarkNegativesUsedResponse\x12y\n\x12LookupSubjectState\x12\x30.matchloop.feedback.v1.LookupSubjectStateRequest\x1a\x31.matchloop.feedback.v1.LookupSubjectStateResponse\x12\x64\n\x0bListMatches\x12).matchloop.feedback.v1.ListMatchesRequest\x1a*.matchloop.feedback.v1.ListMatchesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,matchloop/feedback/v1/feedback_service.proto\x12\x15matchloop.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a matchloop/catalog/v1/scope.proto\x1a#matchloop/feedback/v1/dislike.proto\x1a#matchloop/feedback/v1/insight.proto\x1a\'matchloop/feedback/v1/interaction.proto\x1a!matchloop/feedback/v1/match.proto\x1a#matchloop/feedback/v1/session.proto\x1a)matchloop/feedback/v1/subject_state.proto\"I\n\x15RecordSessionsRequest\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.matchloop.feedback.v1.Session\"b\n\x16RecordSessionsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\x12\x1d\n\x15\x64uplicate_session_ids\x18\x02 \x03(\t\x12\x19\n\x11tied_interactions\x18\x03 \x01(\x05\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"E\n\x12GetSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.matchloop.feedback.v1.Session\"\xe0\x01\n\x13ListSessionsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\"a\n\x14ListSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.matchloop.feedback.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x19RecordInteractionsRequest\x12\x38\n\x0cinteractions\x18\x01 \x03(\x0b\x32\".matchloop.feedback.v1.Interaction\"O\n\x1aRecordInteractionsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\x12!\n\x19\x64uplicate_interaction_ids\x18\x02 \x03(\t\"\xe4\x01\n\x17ListInteractionsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\"s\n\x18ListInteractionsResponse\x12>\n\x0cinteractions\x18\x01 \x03(\x0b\x32(.matchloop.feedback.v1.StoredInteraction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x14RecordDislikeRequest\x12/\n\x07\x64islike\x18\x01 \x01(\x0b\x32\x1e.matchloop.feedback.v1.Dislike\"O\n\x15RecordDislikeResponse\x12\x36\n\x07receipt\x18\x01 \x01(\x0b\x32%.matchloop.feedback.v1.DislikeReceipt\"\x88\x01\n\x13ListDislikesRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x13\n\x0bunused_only\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\x14ListDislikesResponse\x12\x36\n\x08\x64islikes\x18\x01 \x03(\x0b\x32$.matchloop.feedback.v1.StoredDislike\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x19GetDislikePatternsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"\xfe\x01\n\x1aGetDislikePatternsResponse\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x33\n\x07reasons\x18\x02 \x03(\x0b\x32\".matchloop.feedback.v1.ReasonCount\x12\x34\n\x05trend\x18\x03 \x03(\x0b\x32%.matchloop.feedback.v1.WeeklyDislikes\x12\x37\n\x08patterns\x18\x04 \x03(\x0b\x32%.matchloop.feedback.v1.DislikePattern\x12\x15\n\rsampled_lists\x18\x05 \x01(\x03\x12\x16\n\x0esampled_places\x18\x06 \x01(\x03\"-\n\x19GetFeedbackMetricsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"U\n\x1aGetFeedbackMetricsResponse\x12\x37\n\x07metrics\x18\x01 \x01(\x0b\x32&.matchloop.feedback.v1.FeedbackMetrics\".\n\x1aGetRetrainingStatusRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"V\n\x1bGetRetrainingStatusResponse\x12\x37\n\x06status\x18\x01 \x01(\x0b\x32\'.matchloop.feedback.v1.RetrainingStatus\"R\n\x18MarkNegativesUsedRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x13\n\x0bto_sequence\x18\x03 \x01(\x03\"+\n\x19MarkNegativesUsedResponse\x12\x0e\n\x06marked\x18\x01 \x01(\x03\"A\n\x19LookupSubjectStateRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\"P\n\x1aLookupSubjectStateResponse\x12\x32\n\x05state\x18\x01 \x01(\x0b\x32#.matchloop.feedback.v1.SubjectState\"\xa4\x01\n\x12ListMatchesRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.matchloop.feedback.v1.MatchState\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"]\n\x13ListMatchesResponse\x12-\n\x07matches\x18\x01 \x03(\x0b\x32\x1c.matchloop.feedback.v1.Match\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xad\x0c\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12s\n\x0eRecordSessions\x12,.matchloop.feedback.v1.RecordSessionsRequest\x1a-.matchloop.feedback.v1.RecordSessionsResponse\"\x04\xa0\xe8\"\x02\x12g\n\nGetSession\x12(.matchloop.feedback.v1.GetSessionRequest\x1a).matchloop.feedback.v1.GetSessionResponse\"\x04\xa0\xe8\"\x01\x12m\n\x0cListSessions\x12*.matchloop.feedback.v1.ListSessionsRequest\x1a+.matchloop.feedback.v1.ListSessionsResponse\"\x04\xa0\xe8\"\x01\x12\x7f\n\x12RecordInteractions\x12\x30.matchloop.feedback.v1.RecordInteractionsRequest\x1a\x31.matchloop.feedback.v1.RecordInteractionsResponse\"\x04\xa0\xe8\"\x02\x12y\n\x10ListInteractions\x12..matchloop.feedback.v1.ListInteractionsRequest\x1a/.matchloop.feedback.v1.ListInteractionsResponse\"\x04\xa0\xe8\"\x01\x12p\n\rRecordDislike\x12+.matchloop.feedback.v1.RecordDislikeRequest\x1a,.matchloop.feedback.v1.RecordDislikeResponse\"\x04\xa0\xe8\"\x02\x12m\n\x0cListDislikes\x12*.matchloop.feedback.v1.ListDislikesRequest\x1a+.matchloop.feedback.v1.ListDislikesResponse\"\x04\xa0\xe8\"\x01\x12\x7f\n\x12GetDislikePatterns\x12\x30.matchloop.feedback.v1.GetDislikePatternsRequest\x1a\x31.matchloop.feedback.v1.GetDislikePatternsResponse\"\x04\xa0\xe8\"\x01\x12\x7f\n\x12GetFeedbackMetrics\x12\x30.matchloop.feedback.v1.GetFeedbackMetricsRequest\x1a\x31.matchloop.feedback.v1.GetFeedbackMetricsResponse\"\x04\xa0\xe8\"\x01\x12\x82\x01\n\x13GetRetrainingStatus\x12\x31.matchloop.feedback.v1.GetRetrainingStatusRequest\x1a\x32.matchloop.feedback.v1.GetRetrainingStatusResponse\"\x04\xa0\xe8\"\x01\x12|\n\x11MarkNegativesUsed\x12/.matchloop.feedback.v1.MarkNegativesUsedRequest\x1a\x30.matchloop.feedback.v1.MarkNegativesUsedResponse\"\x04\xa0\xe8\"\x04\x12\x7f\n\x12LookupSubjectState\x12\x30.matchloop.feedback.v1.LookupSubjectStateRequest\x1a\x31.matchloop.feedback.v1.LookupSubjectStateResponse\"\x04\xa0\xe8\"\x01\x12j\n\x0bListMatches\x12).matchloop.feedback.v1.ListMatchesRequest\x1a*.matchloop.feedback.v1.ListMatchesResponse\"\x04\xa0\xe8\"\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.feedback.v1.feedback_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDSESSIONSREQUEST']._serialized_start=334
-  _globals['_RECORDSESSIONSREQUEST']._serialized_end=407
-  _globals['_RECORDSESSIONSRESPONSE']._serialized_start=409
-  _globals['_RECORDSESSIONSRESPONSE']._serialized_end=507
-  _globals['_GETSESSIONREQUEST']._serialized_start=509
-  _globals['_GETSESSIONREQUEST']._serialized_end=548
-  _globals['_GETSESSIONRESPONSE']._serialized_start=550
-  _globals['_GETSESSIONRESPONSE']._serialized_end=619
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=622
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=846
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=848
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=945
-  _globals['_RECORDINTERACTIONSREQUEST']._serialized_start=947
-  _globals['_RECORDINTERACTIONSREQUEST']._serialized_end=1032
-  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_start=1034
-  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_end=1113
-  _globals['_LISTINTERACTIONSREQUEST']._serialized_start=1116
-  _globals['_LISTINTERACTIONSREQUEST']._serialized_end=1344
-  _globals['_LISTINTERACTIONSRESPONSE']._serialized_start=1346
-  _globals['_LISTINTERACTIONSRESPONSE']._serialized_end=1461
-  _globals['_RECORDDISLIKEREQUEST']._serialized_start=1463
-  _globals['_RECORDDISLIKEREQUEST']._serialized_end=1534
-  _globals['_RECORDDISLIKERESPONSE']._serialized_start=1536
-  _globals['_RECORDDISLIKERESPONSE']._serialized_end=1615
-  _globals['_LISTDISLIKESREQUEST']._serialized_start=1618
-  _globals['_LISTDISLIKESREQUEST']._serialized_end=1754
-  _globals['_LISTDISLIKESRESPONSE']._serialized_start=1756
-  _globals['_LISTDISLIKESRESPONSE']._serialized_end=1859
-  _globals['_GETDISLIKEPATTERNSREQUEST']._serialized_start=1861
-  _globals['_GETDISLIKEPATTERNSREQUEST']._serialized_end=1926
-  _globals['_GETDISLIKEPATTERNSRESPONSE']._serialized_start=1929
-  _globals['_GETDISLIKEPATTERNSRESPONSE']._serialized_end=2183
-  _globals['_GETFEEDBACKMETRICSREQUEST']._serialized_start=2185
-  _globals['_GETFEEDBACKMETRICSREQUEST']._serialized_end=2230
-  _globals['_GETFEEDBACKMETRICSRESPONSE']._serialized_start=2232
-  _globals['_GETFEEDBACKMETRICSRESPONSE']._serialized_end=2317
-  _globals['_GETRETRAININGSTATUSREQUEST']._serialized_start=2319
-  _globals['_GETRETRAININGSTATUSREQUEST']._serialized_end=2365
-  _globals['_GETRETRAININGSTATUSRESPONSE']._serialized_start=2367
-  _globals['_GETRETRAININGSTATUSRESPONSE']._serialized_end=2453
-  _globals['_MARKNEGATIVESUSEDREQUEST']._serialized_start=2455
-  _globals['_MARKNEGATIVESUSEDREQUEST']._serialized_end=2537
-  _globals['_MARKNEGATIVESUSEDRESPONSE']._serialized_start=2539
-  _globals['_MARKNEGATIVESUSEDRESPONSE']._serialized_end=2582
-  _globals['_LOOKUPSUBJECTSTATEREQUEST']._serialized_start=2584
-  _globals['_LOOKUPSUBJECTSTATEREQUEST']._serialized_end=2649
-  _globals['_LOOKUPSUBJECTSTATERESPONSE']._serialized_start=2651
-  _globals['_LOOKUPSUBJECTSTATERESPONSE']._serialized_end=2731
-  _globals['_LISTMATCHESREQUEST']._serialized_start=2734
-  _globals['_LISTMATCHESREQUEST']._serialized_end=2898
-  _globals['_LISTMATCHESRESPONSE']._serialized_start=2900
-  _globals['_LISTMATCHESRESPONSE']._serialized_end=2993
-  _globals['_FEEDBACKSERVICE']._serialized_start=2996
-  _globals['_FEEDBACKSERVICE']._serialized_end=4498
+  _globals['_FEEDBACKSERVICE'].methods_by_name['RecordSessions']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['RecordSessions']._serialized_options = b'\240\350\"\002'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetSession']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetSession']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListSessions']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListSessions']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['RecordInteractions']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['RecordInteractions']._serialized_options = b'\240\350\"\002'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListInteractions']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListInteractions']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['RecordDislike']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['RecordDislike']._serialized_options = b'\240\350\"\002'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListDislikes']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListDislikes']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetDislikePatterns']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetDislikePatterns']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetFeedbackMetrics']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetFeedbackMetrics']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetRetrainingStatus']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GetRetrainingStatus']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['MarkNegativesUsed']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['MarkNegativesUsed']._serialized_options = b'\240\350\"\004'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['LookupSubjectState']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['LookupSubjectState']._serialized_options = b'\240\350\"\001'
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListMatches']._loaded_options = None
+  _globals['_FEEDBACKSERVICE'].methods_by_name['ListMatches']._serialized_options = b'\240\350\"\001'
+  _globals['_RECORDSESSIONSREQUEST']._serialized_start=368
+  _globals['_RECORDSESSIONSREQUEST']._serialized_end=441
+  _globals['_RECORDSESSIONSRESPONSE']._serialized_start=443
+  _globals['_RECORDSESSIONSRESPONSE']._serialized_end=541
+  _globals['_GETSESSIONREQUEST']._serialized_start=543
+  _globals['_GETSESSIONREQUEST']._serialized_end=582
+  _globals['_GETSESSIONRESPONSE']._serialized_start=584
+  _globals['_GETSESSIONRESPONSE']._serialized_end=653
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=656
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=880
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=882
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=979
+  _globals['_RECORDINTERACTIONSREQUEST']._serialized_start=981
+  _globals['_RECORDINTERACTIONSREQUEST']._serialized_end=1066
+  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_start=1068
+  _globals['_RECORDINTERACTIONSRESPONSE']._serialized_end=1147
+  _globals['_LISTINTERACTIONSREQUEST']._serialized_start=1150
+  _globals['_LISTINTERACTIONSREQUEST']._serialized_end=1378
+  _globals['_LISTINTERACTIONSRESPONSE']._serialized_start=1380
+  _globals['_LISTINTERACTIONSRESPONSE']._serialized_end=1495
+  _globals['_RECORDDISLIKEREQUEST']._serialized_start=1497
+  _globals['_RECORDDISLIKEREQUEST']._serialized_end=1568
+  _globals['_RECORDDISLIKERESPONSE']._serialized_start=1570
+  _globals['_RECORDDISLIKERESPONSE']._serialized_end=1649
+  _globals['_LISTDISLIKESREQUEST']._serialized_start=1652
+  _globals['_LISTDISLIKESREQUEST']._serialized_end=1788
+  _globals['_LISTDISLIKESRESPONSE']._serialized_start=1790
+  _globals['_LISTDISLIKESRESPONSE']._serialized_end=1893
+  _globals['_GETDISLIKEPATTERNSREQUEST']._serialized_start=1895
+  _globals['_GETDISLIKEPATTERNSREQUEST']._serialized_end=1960
+  _globals['_GETDISLIKEPATTERNSRESPONSE']._serialized_start=1963
+  _globals['_GETDISLIKEPATTERNSRESPONSE']._serialized_end=2217
+  _globals['_GETFEEDBACKMETRICSREQUEST']._serialized_start=2219
+  _globals['_GETFEEDBACKMETRICSREQUEST']._serialized_end=2264
+  _globals['_GETFEEDBACKMETRICSRESPONSE']._serialized_start=2266
+  _globals['_GETFEEDBACKMETRICSRESPONSE']._serialized_end=2351
+  _globals['_GETRETRAININGSTATUSREQUEST']._serialized_start=2353
+  _globals['_GETRETRAININGSTATUSREQUEST']._serialized_end=2399
+  _globals['_GETRETRAININGSTATUSRESPONSE']._serialized_start=2401
+  _globals['_GETRETRAININGSTATUSRESPONSE']._serialized_end=2487
+  _globals['_MARKNEGATIVESUSEDREQUEST']._serialized_start=2489
+  _globals['_MARKNEGATIVESUSEDREQUEST']._serialized_end=2571
+  _globals['_MARKNEGATIVESUSEDRESPONSE']._serialized_start=2573
+  _globals['_MARKNEGATIVESUSEDRESPONSE']._serialized_end=2616
+  _globals['_LOOKUPSUBJECTSTATEREQUEST']._serialized_start=2618
+  _globals['_LOOKUPSUBJECTSTATEREQUEST']._serialized_end=2683
+  _globals['_LOOKUPSUBJECTSTATERESPONSE']._serialized_start=2685
+  _globals['_LOOKUPSUBJECTSTATERESPONSE']._serialized_end=2765
+  _globals['_LISTMATCHESREQUEST']._serialized_start=2768
+  _globals['_LISTMATCHESREQUEST']._serialized_end=2932
+  _globals['_LISTMATCHESRESPONSE']._serialized_start=2934
+  _globals['_LISTMATCHESRESPONSE']._serialized_end=3027
+  _globals['_FEEDBACKSERVICE']._serialized_start=3030
+  _globals['_FEEDBACKSERVICE']._serialized_end=4611
 # @@protoc_insertion_point(module_scope)

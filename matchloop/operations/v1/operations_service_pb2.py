@@ -23,51 +23,68 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from matchloop.catalog.v1 import scope_pb2 as matchloop_dot_catalog_dot_v1_dot_scope__pb2
 from matchloop.operations.v1 import act_pb2 as matchloop_dot_operations_dot_v1_dot_act__pb2
 from matchloop.operations.v1 import experiment_pb2 as matchloop_dot_operations_dot_v1_dot_experiment__pb2
 from matchloop.operations.v1 import lease_pb2 as matchloop_dot_operations_dot_v1_dot_lease__pb2
 from matchloop.operations.v1 import reactions_pb2 as matchloop_dot_operations_dot_v1_dot_reactions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0matchloop/operations/v1/operations_service.proto\x12\x17matchloop.operations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!matchloop/operations/v1/act.proto\x1a(matchloop/operations/v1/experiment.proto\x1a#matchloop/operations/v1/lease.proto\x1a\'matchloop/operations/v1/reactions.proto\"D\n\x13\x41\x63quireLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x05\"W\n\x14\x41\x63quireLeaseResponse\x12\x10\n\x08\x61\x63quired\x18\x01 \x01(\x08\x12-\n\x05lease\x18\x02 \x01(\x0b\x32\x1e.matchloop.operations.v1.Lease\"3\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\"(\n\x14ReleaseLeaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"=\n\x10RecordActRequest\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x1c.matchloop.operations.v1.Act\"#\n\x11RecordActResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"{\n\x0fListActsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12/\n\x05kinds\x18\x02 \x03(\x0e\x32 .matchloop.operations.v1.ActKind\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x10ListActsResponse\x12*\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x1c.matchloop.operations.v1.Act\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x16StartExperimentRequest\x12\x37\n\nexperiment\x18\x01 \x01(\x0b\x32#.matchloop.operations.v1.Experiment\"R\n\x17StartExperimentResponse\x12\x37\n\nexperiment\x18\x01 \x01(\x0b\x32#.matchloop.operations.v1.Experiment\">\n\x15StopExperimentRequest\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"Q\n\x16StopExperimentResponse\x12\x37\n\nexperiment\x18\x01 \x01(\x0b\x32#.matchloop.operations.v1.Experiment\"Q\n\x16ListExperimentsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"l\n\x17ListExperimentsResponse\x12\x38\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32#.matchloop.operations.v1.Experiment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd1\x01\n\x13GetReactionsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12-\n\tfrom_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07release\x18\x04 \x01(\t\x12;\n\x08grouping\x18\x05 \x01(\x0e\x32).matchloop.operations.v1.ReactionGrouping\"M\n\x14GetReactionsResponse\x12\x35\n\treactions\x18\x01 \x03(\x0b\x32\".matchloop.operations.v1.Reactions2\xfe\x06\n\x11OperationsService\x12k\n\x0c\x41\x63quireLease\x12,.matchloop.operations.v1.AcquireLeaseRequest\x1a-.matchloop.operations.v1.AcquireLeaseResponse\x12k\n\x0cReleaseLease\x12,.matchloop.operations.v1.ReleaseLeaseRequest\x1a-.matchloop.operations.v1.ReleaseLeaseResponse\x12\x62\n\tRecordAct\x12).matchloop.operations.v1.RecordActRequest\x1a*.matchloop.operations.v1.RecordActResponse\x12_\n\x08ListActs\x12(.matchloop.operations.v1.ListActsRequest\x1a).matchloop.operations.v1.ListActsResponse\x12t\n\x0fStartExperiment\x12/.matchloop.operations.v1.StartExperimentRequest\x1a\x30.matchloop.operations.v1.StartExperimentResponse\x12q\n\x0eStopExperiment\x12..matchloop.operations.v1.StopExperimentRequest\x1a/.matchloop.operations.v1.StopExperimentResponse\x12t\n\x0fListExperiments\x12/.matchloop.operations.v1.ListExperimentsRequest\x1a\x30.matchloop.operations.v1.ListExperimentsResponse\x12k\n\x0cGetReactions\x12,.matchloop.operations.v1.GetReactionsRequest\x1a-.matchloop.operations.v1.GetReactionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0matchloop/operations/v1/operations_service.proto\x12\x17matchloop.operations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a matchloop/catalog/v1/scope.proto\x1a!matchloop/operations/v1/act.proto\x1a(matchloop/operations/v1/experiment.proto\x1a#matchloop/operations/v1/lease.proto\x1a\'matchloop/operations/v1/reactions.proto\"D\n\x13\x41\x63quireLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x05\"W\n\x14\x41\x63quireLeaseResponse\x12\x10\n\x08\x61\x63quired\x18\x01 \x01(\x08\x12-\n\x05lease\x18\x02 \x01(\x0b\x32\x1e.matchloop.operations.v1.Lease\"3\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\"(\n\x14ReleaseLeaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"=\n\x10RecordActRequest\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x1c.matchloop.operations.v1.Act\"#\n\x11RecordActResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"{\n\x0fListActsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12/\n\x05kinds\x18\x02 \x03(\x0e\x32 .matchloop.operations.v1.ActKind\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x10ListActsResponse\x12*\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x1c.matchloop.operations.v1.Act\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x16StartExperimentRequest\x12\x37\n\nexperiment\x18\x01 \x01(\x0b\x32#.matchloop.operations.v1.Experiment\"R\n\x17StartExperimentResponse\x12\x37\n\nexperiment\x18\x01 \x01(\x0b\x32#.matchloop.operations.v1.Experiment\">\n\x15StopExperimentRequest\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"Q\n\x16StopExperimentResponse\x12\x37\n\nexperiment\x18\x01 \x01(\x0b\x32#.matchloop.operations.v1.Experiment\"Q\n\x16ListExperimentsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"l\n\x17ListExperimentsResponse\x12\x38\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32#.matchloop.operations.v1.Experiment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd1\x01\n\x13GetReactionsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12-\n\tfrom_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07release\x18\x04 \x01(\t\x12;\n\x08grouping\x18\x05 \x01(\x0e\x32).matchloop.operations.v1.ReactionGrouping\"M\n\x14GetReactionsResponse\x12\x35\n\treactions\x18\x01 \x03(\x0b\x32\".matchloop.operations.v1.Reactions2\xae\x07\n\x11OperationsService\x12q\n\x0c\x41\x63quireLease\x12,.matchloop.operations.v1.AcquireLeaseRequest\x1a-.matchloop.operations.v1.AcquireLeaseResponse\"\x04\xa0\xe8\"\x04\x12q\n\x0cReleaseLease\x12,.matchloop.operations.v1.ReleaseLeaseRequest\x1a-.matchloop.operations.v1.ReleaseLeaseResponse\"\x04\xa0\xe8\"\x04\x12h\n\tRecordAct\x12).matchloop.operations.v1.RecordActRequest\x1a*.matchloop.operations.v1.RecordActResponse\"\x04\xa0\xe8\"\x04\x12\x65\n\x08ListActs\x12(.matchloop.operations.v1.ListActsRequest\x1a).matchloop.operations.v1.ListActsResponse\"\x04\xa0\xe8\"\x01\x12z\n\x0fStartExperiment\x12/.matchloop.operations.v1.StartExperimentRequest\x1a\x30.matchloop.operations.v1.StartExperimentResponse\"\x04\xa0\xe8\"\x04\x12w\n\x0eStopExperiment\x12..matchloop.operations.v1.StopExperimentRequest\x1a/.matchloop.operations.v1.StopExperimentResponse\"\x04\xa0\xe8\"\x04\x12z\n\x0fListExperiments\x12/.matchloop.operations.v1.ListExperimentsRequest\x1a\x30.matchloop.operations.v1.ListExperimentsResponse\"\x04\xa0\xe8\"\x01\x12q\n\x0cGetReactions\x12,.matchloop.operations.v1.GetReactionsRequest\x1a-.matchloop.operations.v1.GetReactionsResponse\"\x04\xa0\xe8\"\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'matchloop.operations.v1.operations_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACQUIRELEASEREQUEST']._serialized_start=265
-  _globals['_ACQUIRELEASEREQUEST']._serialized_end=333
-  _globals['_ACQUIRELEASERESPONSE']._serialized_start=335
-  _globals['_ACQUIRELEASERESPONSE']._serialized_end=422
-  _globals['_RELEASELEASEREQUEST']._serialized_start=424
-  _globals['_RELEASELEASEREQUEST']._serialized_end=475
-  _globals['_RELEASELEASERESPONSE']._serialized_start=477
-  _globals['_RELEASELEASERESPONSE']._serialized_end=517
-  _globals['_RECORDACTREQUEST']._serialized_start=519
-  _globals['_RECORDACTREQUEST']._serialized_end=580
-  _globals['_RECORDACTRESPONSE']._serialized_start=582
-  _globals['_RECORDACTRESPONSE']._serialized_end=617
-  _globals['_LISTACTSREQUEST']._serialized_start=619
-  _globals['_LISTACTSREQUEST']._serialized_end=742
-  _globals['_LISTACTSRESPONSE']._serialized_start=744
-  _globals['_LISTACTSRESPONSE']._serialized_end=831
-  _globals['_STARTEXPERIMENTREQUEST']._serialized_start=833
-  _globals['_STARTEXPERIMENTREQUEST']._serialized_end=914
-  _globals['_STARTEXPERIMENTRESPONSE']._serialized_start=916
-  _globals['_STARTEXPERIMENTRESPONSE']._serialized_end=998
-  _globals['_STOPEXPERIMENTREQUEST']._serialized_start=1000
-  _globals['_STOPEXPERIMENTREQUEST']._serialized_end=1062
-  _globals['_STOPEXPERIMENTRESPONSE']._serialized_start=1064
-  _globals['_STOPEXPERIMENTRESPONSE']._serialized_end=1145
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=1147
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=1228
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=1230
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=1338
-  _globals['_GETREACTIONSREQUEST']._serialized_start=1341
-  _globals['_GETREACTIONSREQUEST']._serialized_end=1550
-  _globals['_GETREACTIONSRESPONSE']._serialized_start=1552
-  _globals['_GETREACTIONSRESPONSE']._serialized_end=1629
-  _globals['_OPERATIONSSERVICE']._serialized_start=1632
-  _globals['_OPERATIONSSERVICE']._serialized_end=2526
+  _globals['_OPERATIONSSERVICE'].methods_by_name['AcquireLease']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['AcquireLease']._serialized_options = b'\240\350\"\004'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ReleaseLease']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ReleaseLease']._serialized_options = b'\240\350\"\004'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['RecordAct']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['RecordAct']._serialized_options = b'\240\350\"\004'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ListActs']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ListActs']._serialized_options = b'\240\350\"\001'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['StartExperiment']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['StartExperiment']._serialized_options = b'\240\350\"\004'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['StopExperiment']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['StopExperiment']._serialized_options = b'\240\350\"\004'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ListExperiments']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ListExperiments']._serialized_options = b'\240\350\"\001'
+  _globals['_OPERATIONSSERVICE'].methods_by_name['GetReactions']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['GetReactions']._serialized_options = b'\240\350\"\001'
+  _globals['_ACQUIRELEASEREQUEST']._serialized_start=299
+  _globals['_ACQUIRELEASEREQUEST']._serialized_end=367
+  _globals['_ACQUIRELEASERESPONSE']._serialized_start=369
+  _globals['_ACQUIRELEASERESPONSE']._serialized_end=456
+  _globals['_RELEASELEASEREQUEST']._serialized_start=458
+  _globals['_RELEASELEASEREQUEST']._serialized_end=509
+  _globals['_RELEASELEASERESPONSE']._serialized_start=511
+  _globals['_RELEASELEASERESPONSE']._serialized_end=551
+  _globals['_RECORDACTREQUEST']._serialized_start=553
+  _globals['_RECORDACTREQUEST']._serialized_end=614
+  _globals['_RECORDACTRESPONSE']._serialized_start=616
+  _globals['_RECORDACTRESPONSE']._serialized_end=651
+  _globals['_LISTACTSREQUEST']._serialized_start=653
+  _globals['_LISTACTSREQUEST']._serialized_end=776
+  _globals['_LISTACTSRESPONSE']._serialized_start=778
+  _globals['_LISTACTSRESPONSE']._serialized_end=865
+  _globals['_STARTEXPERIMENTREQUEST']._serialized_start=867
+  _globals['_STARTEXPERIMENTREQUEST']._serialized_end=948
+  _globals['_STARTEXPERIMENTRESPONSE']._serialized_start=950
+  _globals['_STARTEXPERIMENTRESPONSE']._serialized_end=1032
+  _globals['_STOPEXPERIMENTREQUEST']._serialized_start=1034
+  _globals['_STOPEXPERIMENTREQUEST']._serialized_end=1096
+  _globals['_STOPEXPERIMENTRESPONSE']._serialized_start=1098
+  _globals['_STOPEXPERIMENTRESPONSE']._serialized_end=1179
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=1181
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=1262
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=1264
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=1372
+  _globals['_GETREACTIONSREQUEST']._serialized_start=1375
+  _globals['_GETREACTIONSREQUEST']._serialized_end=1584
+  _globals['_GETREACTIONSRESPONSE']._serialized_start=1586
+  _globals['_GETREACTIONSRESPONSE']._serialized_end=1663
+  _globals['_OPERATIONSSERVICE']._serialized_start=1666
+  _globals['_OPERATIONSSERVICE']._serialized_end=2608
 # @@protoc_insertion_point(module_scope)

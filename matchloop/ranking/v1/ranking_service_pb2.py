@@ -25,12 +25,13 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from matchloop.candidate.v1 import candidate_pb2 as matchloop_dot_candidate_dot_v1_dot_candidate__pb2
 from matchloop.catalog.v1 import entity_pb2 as matchloop_dot_catalog_dot_v1_dot_entity__pb2
+from matchloop.catalog.v1 import scope_pb2 as matchloop_dot_catalog_dot_v1_dot_scope__pb2
 from matchloop.feedback.v1 import session_pb2 as matchloop_dot_feedback_dot_v1_dot_session__pb2
 from matchloop.ranking.v1 import experiment_pb2 as matchloop_dot_ranking_dot_v1_dot_experiment__pb2
 from matchloop.ranking.v1 import recommendation_pb2 as matchloop_dot_ranking_dot_v1_dot_recommendation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*matchloop/ranking/v1/ranking_service.proto\x12\x14matchloop.ranking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&matchloop/candidate/v1/candidate.proto\x1a!matchloop/catalog/v1/entity.proto\x1a#matchloop/feedback/v1/session.proto\x1a%matchloop/ranking/v1/experiment.proto\x1a)matchloop/ranking/v1/recommendation.proto\"\x9e\x03\n\x10RecommendRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12\x36\n\x07\x66ilters\x18\x05 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12U\n\x10subject_features\x18\x06 \x03(\x0b\x32;.matchloop.ranking.v1.RecommendRequest.SubjectFeaturesEntry\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\x0f\n\x07preview\x18\x08 \x01(\x08\x12.\n\x07methods\x18\t \x03(\x0e\x32\x1d.matchloop.feedback.v1.Method\x1aZ\n\x14SubjectFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".matchloop.catalog.v1.FeatureValue:\x02\x38\x01\"\xfd\x01\n\x11RecommendResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\x05items\x18\x02 \x03(\x0b\x32 .matchloop.ranking.v1.RankedItem\x12)\n\x04tier\x18\x03 \x01(\x0e\x32\x1b.matchloop.feedback.v1.Tier\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x0b\n\x03\x61rm\x18\x05 \x01(\t\x12\x10\n\x08reranked\x18\x06 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x07 \x03(\t\x12\x36\n\x07skipped\x18\x08 \x03(\x0b\x32%.matchloop.candidate.v1.SkippedMethod\"9\n\x08RankItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score\"\x84\x01\n\x0bRankRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.matchloop.ranking.v1.RankItem\x12\x0f\n\x07\x65xplain\x18\x04 \x01(\x08\x12\x0f\n\x07preview\x18\x05 \x01(\x08\"\xa2\x01\n\x0cRankResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\x05items\x18\x02 \x03(\x0b\x32 .matchloop.ranking.v1.RankedItem\x12\x18\n\x10unknown_item_ids\x18\x03 \x03(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x10\n\x08reranked\x18\x05 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\"\"\n\x0cTraceRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xf6\x01\n\rTraceResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.matchloop.feedback.v1.Session\x12/\n\x05items\x18\x02 \x03(\x0b\x32 .matchloop.ranking.v1.RankedItem\x12\x1c\n\x14\x64\x61ta_manifest_sha256\x18\x03 \x01(\t\x12\x1a\n\x12snapshot_watermark\x18\x04 \x01(\x03\x12\x37\n\x13release_create_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\"/\n\x1bGetExperimentResultsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"\xbf\x02\n\x1cGetExperimentResultsResponse\x12-\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x1f.matchloop.ranking.v1.ArmResult\x12\x1c\n\x14sample_ratio_p_value\x18\x02 \x01(\x01\x12\x0f\n\x07stopped\x18\x03 \x01(\x08\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12\x37\n\ndifference\x18\x05 \x01(\x0b\x32#.matchloop.ranking.v1.ArmDifference\x12\x15\n\rexperiment_id\x18\x06 \x01(\t\x12\x18\n\x10\x63hallenger_share\x18\x07 \x01(\x01\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconfidence\x18\t \x01(\x01\x32\x8e\x03\n\x0eRankingService\x12\\\n\tRecommend\x12&.matchloop.ranking.v1.RecommendRequest\x1a\'.matchloop.ranking.v1.RecommendResponse\x12M\n\x04Rank\x12!.matchloop.ranking.v1.RankRequest\x1a\".matchloop.ranking.v1.RankResponse\x12P\n\x05Trace\x12\".matchloop.ranking.v1.TraceRequest\x1a#.matchloop.ranking.v1.TraceResponse\x12}\n\x14GetExperimentResults\x12\x31.matchloop.ranking.v1.GetExperimentResultsRequest\x1a\x32.matchloop.ranking.v1.GetExperimentResultsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*matchloop/ranking/v1/ranking_service.proto\x12\x14matchloop.ranking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&matchloop/candidate/v1/candidate.proto\x1a!matchloop/catalog/v1/entity.proto\x1a matchloop/catalog/v1/scope.proto\x1a#matchloop/feedback/v1/session.proto\x1a%matchloop/ranking/v1/experiment.proto\x1a)matchloop/ranking/v1/recommendation.proto\"\x9e\x03\n\x10RecommendRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12\x36\n\x07\x66ilters\x18\x05 \x03(\x0b\x32%.matchloop.candidate.v1.FeatureFilter\x12U\n\x10subject_features\x18\x06 \x03(\x0b\x32;.matchloop.ranking.v1.RecommendRequest.SubjectFeaturesEntry\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\x0f\n\x07preview\x18\x08 \x01(\x08\x12.\n\x07methods\x18\t \x03(\x0e\x32\x1d.matchloop.feedback.v1.Method\x1aZ\n\x14SubjectFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".matchloop.catalog.v1.FeatureValue:\x02\x38\x01\"\xfd\x01\n\x11RecommendResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\x05items\x18\x02 \x03(\x0b\x32 .matchloop.ranking.v1.RankedItem\x12)\n\x04tier\x18\x03 \x01(\x0e\x32\x1b.matchloop.feedback.v1.Tier\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x0b\n\x03\x61rm\x18\x05 \x01(\t\x12\x10\n\x08reranked\x18\x06 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x07 \x03(\t\x12\x36\n\x07skipped\x18\x08 \x03(\x0b\x32%.matchloop.candidate.v1.SkippedMethod\"9\n\x08RankItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score\"\x84\x01\n\x0bRankRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.matchloop.ranking.v1.RankItem\x12\x0f\n\x07\x65xplain\x18\x04 \x01(\x08\x12\x0f\n\x07preview\x18\x05 \x01(\x08\"\xa2\x01\n\x0cRankResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\x05items\x18\x02 \x03(\x0b\x32 .matchloop.ranking.v1.RankedItem\x12\x18\n\x10unknown_item_ids\x18\x03 \x03(\t\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x10\n\x08reranked\x18\x05 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\"\"\n\x0cTraceRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xf6\x01\n\rTraceResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.matchloop.feedback.v1.Session\x12/\n\x05items\x18\x02 \x03(\x0b\x32 .matchloop.ranking.v1.RankedItem\x12\x1c\n\x14\x64\x61ta_manifest_sha256\x18\x03 \x01(\t\x12\x1a\n\x12snapshot_watermark\x18\x04 \x01(\x03\x12\x37\n\x13release_create_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\"/\n\x1bGetExperimentResultsRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\"\xbf\x02\n\x1cGetExperimentResultsResponse\x12-\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x1f.matchloop.ranking.v1.ArmResult\x12\x1c\n\x14sample_ratio_p_value\x18\x02 \x01(\x01\x12\x0f\n\x07stopped\x18\x03 \x01(\x08\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12\x37\n\ndifference\x18\x05 \x01(\x0b\x32#.matchloop.ranking.v1.ArmDifference\x12\x15\n\rexperiment_id\x18\x06 \x01(\t\x12\x18\n\x10\x63hallenger_share\x18\x07 \x01(\x01\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconfidence\x18\t \x01(\x01\x32\xa7\x03\n\x0eRankingService\x12\x62\n\tRecommend\x12&.matchloop.ranking.v1.RecommendRequest\x1a\'.matchloop.ranking.v1.RecommendResponse\"\x04\xa0\xe8\"\x01\x12S\n\x04Rank\x12!.matchloop.ranking.v1.RankRequest\x1a\".matchloop.ranking.v1.RankResponse\"\x04\xa0\xe8\"\x01\x12V\n\x05Trace\x12\".matchloop.ranking.v1.TraceRequest\x1a#.matchloop.ranking.v1.TraceResponse\"\x04\xa0\xe8\"\x01\x12\x83\x01\n\x14GetExperimentResults\x12\x31.matchloop.ranking.v1.GetExperimentResultsRequest\x1a\x32.matchloop.ranking.v1.GetExperimentResultsResponse\"\x04\xa0\xe8\"\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,26 +40,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECOMMENDREQUEST_SUBJECTFEATURESENTRY']._loaded_options = None
   _globals['_RECOMMENDREQUEST_SUBJECTFEATURESENTRY']._serialized_options = b'8\001'
-  _globals['_RECOMMENDREQUEST']._serialized_start=296
-  _globals['_RECOMMENDREQUEST']._serialized_end=710
-  _globals['_RECOMMENDREQUEST_SUBJECTFEATURESENTRY']._serialized_start=620
-  _globals['_RECOMMENDREQUEST_SUBJECTFEATURESENTRY']._serialized_end=710
-  _globals['_RECOMMENDRESPONSE']._serialized_start=713
-  _globals['_RECOMMENDRESPONSE']._serialized_end=966
-  _globals['_RANKITEM']._serialized_start=968
-  _globals['_RANKITEM']._serialized_end=1025
-  _globals['_RANKREQUEST']._serialized_start=1028
-  _globals['_RANKREQUEST']._serialized_end=1160
-  _globals['_RANKRESPONSE']._serialized_start=1163
-  _globals['_RANKRESPONSE']._serialized_end=1325
-  _globals['_TRACEREQUEST']._serialized_start=1327
-  _globals['_TRACEREQUEST']._serialized_end=1361
-  _globals['_TRACERESPONSE']._serialized_start=1364
-  _globals['_TRACERESPONSE']._serialized_end=1610
-  _globals['_GETEXPERIMENTRESULTSREQUEST']._serialized_start=1612
-  _globals['_GETEXPERIMENTRESULTSREQUEST']._serialized_end=1659
-  _globals['_GETEXPERIMENTRESULTSRESPONSE']._serialized_start=1662
-  _globals['_GETEXPERIMENTRESULTSRESPONSE']._serialized_end=1981
-  _globals['_RANKINGSERVICE']._serialized_start=1984
-  _globals['_RANKINGSERVICE']._serialized_end=2382
+  _globals['_RANKINGSERVICE'].methods_by_name['Recommend']._loaded_options = None
+  _globals['_RANKINGSERVICE'].methods_by_name['Recommend']._serialized_options = b'\240\350\"\001'
+  _globals['_RANKINGSERVICE'].methods_by_name['Rank']._loaded_options = None
+  _globals['_RANKINGSERVICE'].methods_by_name['Rank']._serialized_options = b'\240\350\"\001'
+  _globals['_RANKINGSERVICE'].methods_by_name['Trace']._loaded_options = None
+  _globals['_RANKINGSERVICE'].methods_by_name['Trace']._serialized_options = b'\240\350\"\001'
+  _globals['_RANKINGSERVICE'].methods_by_name['GetExperimentResults']._loaded_options = None
+  _globals['_RANKINGSERVICE'].methods_by_name['GetExperimentResults']._serialized_options = b'\240\350\"\001'
+  _globals['_RECOMMENDREQUEST']._serialized_start=330
+  _globals['_RECOMMENDREQUEST']._serialized_end=744
+  _globals['_RECOMMENDREQUEST_SUBJECTFEATURESENTRY']._serialized_start=654
+  _globals['_RECOMMENDREQUEST_SUBJECTFEATURESENTRY']._serialized_end=744
+  _globals['_RECOMMENDRESPONSE']._serialized_start=747
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1000
+  _globals['_RANKITEM']._serialized_start=1002
+  _globals['_RANKITEM']._serialized_end=1059
+  _globals['_RANKREQUEST']._serialized_start=1062
+  _globals['_RANKREQUEST']._serialized_end=1194
+  _globals['_RANKRESPONSE']._serialized_start=1197
+  _globals['_RANKRESPONSE']._serialized_end=1359
+  _globals['_TRACEREQUEST']._serialized_start=1361
+  _globals['_TRACEREQUEST']._serialized_end=1395
+  _globals['_TRACERESPONSE']._serialized_start=1398
+  _globals['_TRACERESPONSE']._serialized_end=1644
+  _globals['_GETEXPERIMENTRESULTSREQUEST']._serialized_start=1646
+  _globals['_GETEXPERIMENTRESULTSREQUEST']._serialized_end=1693
+  _globals['_GETEXPERIMENTRESULTSRESPONSE']._serialized_start=1696
+  _globals['_GETEXPERIMENTRESULTSRESPONSE']._serialized_end=2015
+  _globals['_RANKINGSERVICE']._serialized_start=2018
+  _globals['_RANKINGSERVICE']._serialized_end=2441
 # @@protoc_insertion_point(module_scope)
