@@ -10,7 +10,9 @@ from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
 from matchloop.errors import InvalidInput, MatchloopError
+from matchloop.observe import tracing
 from matchloop.observe.logs import configure_logging, get_logger
+from matchloop.rpc import spans
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 from matchloop.usecase import UseCases, load_use_cases
@@ -21,11 +23,12 @@ def main() -> int:
     try:
         settings = read_settings(FeedbackSettings)
         use_cases = load_use_cases(*settings.use_case_folders)
+        configure_logging(settings.log_level, service="feedback_svc")
+        spans.begin("feedback_svc")
     except InvalidInput as error:
         for violation in error.violations:
             sys.stderr.write(f"{violation.field}: {violation.description}\n")
         return 2
-    configure_logging(settings.log_level, service="feedback_svc")
     database = Database(
         settings.database_url,
         pool_size=settings.threads,
@@ -36,6 +39,7 @@ def main() -> int:
     _keep_roles(store, use_cases)
     server = build_server(settings, store, use_cases, utc_now, bounds=bounds_of(settings))
     server.on_flush("database", database.close)
+    server.on_flush("traces", tracing.close)
     return server.run()
 
 

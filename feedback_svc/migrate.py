@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.settings import DatabaseSettings
 from matchloop.rpc.settings import read_settings
 
@@ -120,4 +120,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "migrate")

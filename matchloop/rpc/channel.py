@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from matchloop.observe import logs
-from matchloop.rpc import deadline
+from matchloop.rpc import deadline, spans
 from matchloop.rpc.settings import MAX_MESSAGE_BYTES
 from matchloop.rpc.status import REQUEST_ID_KEY, from_rpc_error
 
@@ -109,7 +109,13 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
-    return grpc.insecure_channel(address, options=options)
+    return spans.traced(grpc.insecure_channel(address, options=options))
+
+
+def request_metadata() -> tuple[tuple[str, str], ...]:
+    """Return what passes the current request id on with a call."""
+    request_id = logs.request_id.get()
+    return ((REQUEST_ID_KEY, request_id),) if request_id is not None else ()
 
 
 def call(
@@ -140,10 +146,8 @@ def call(
         What the other side raised; Unavailable if it could not be reached.
     """
     timeout = deadline.upstream_timeout(most=most, reserve=reserve)
-    request_id = logs.request_id.get()
-    metadata = ((REQUEST_ID_KEY, request_id),) if request_id is not None else None
     try:
-        return method(request, timeout=timeout, metadata=metadata)
+        return method(request, timeout=timeout, metadata=request_metadata())
     except grpc.RpcError as error:
         mapped = from_rpc_error(error, upstream=upstream)
         if metrics is not None:
