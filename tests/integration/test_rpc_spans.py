@@ -1,4 +1,4 @@
-"""Traces over real gRPC: one trace through a call, nothing of a request in it, no harm without a collector."""
+"""Traces over real gRPC: one trace through a call, nothing of a request in it, no harm without collector."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.integration.span_collector import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 GET = "matchloop.catalog.v1.CatalogService/GetEntity"
 PARENT = "00-" + "ab" * 16 + "-" + "cd" * 8
@@ -33,8 +34,8 @@ SERVER, CLIENT = 2, 3
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as running:
+def collector(tmp_path: Path) -> Iterator[Collector]:
+    with Collector(tmp_path / "spans") as running:
         yield running
     tracing.close()
 
