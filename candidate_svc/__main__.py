@@ -26,12 +26,13 @@ from candidate_svc.states import RememberedStates
 from matchloop.entities import Kind
 from matchloop.errors import InvalidInput
 from matchloop.features import load_embedder
+from matchloop.observe import faults, tracing
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import CHALLENGER, CHAMPION, MlflowRegistry, ReleaseSlot
 from matchloop.release.watch import RegistryWatch
-from matchloop.rpc import deadline
+from matchloop.rpc import deadline, spans
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
@@ -74,7 +75,7 @@ class Application:
         try:
             self.mirror.restore()
         except ValueError as error:  # what broke off is gone: the next start lists everything
-            _log.critical("stopping", fault=str(error))
+            _log.critical("stopping", fault=faults.said(error))
             os._exit(3)
         self.restored.set()
         self.mirror.start()
@@ -223,9 +224,11 @@ def main() -> int:
     try:
         settings = read_settings(CandidateSettings)
         configure_logging(settings.log_level, service="candidate_svc")
+        spans.begin("candidate_svc")
         # A request's matrices are small and requests run side by side: threads within one would only wait.
         threadpool_limits(limits=1, user_api="blas")
         application = build(settings)
+        application.server.on_flush("traces", tracing.close)
     except InvalidInput as error:
         sys.stderr.write(f"{error.message}\n")
         return 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from candidate_svc.packed import join_texts, split_ids, split_texts
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class KeptMirror:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             unfinished.replace(self._path)
         except OSError as error:
-            _log.warning("the mirror cannot be kept on disk", fault=str(error))
+            _log.warning("the mirror cannot be kept on disk", fault=faults.said(error))
             return False
         return True
 
@@ -73,7 +74,7 @@ class KeptMirror:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                _log.error("what the mirror kept cannot be removed", fault=str(error))
+                _log.error("what the mirror kept cannot be removed", fault=faults.said(error))
 
     def restore(self, mirror: Mirror) -> bool:
         """Fill a mirror that holds nothing yet; tells whether there was something to fill it with.
@@ -91,7 +92,7 @@ class KeptMirror:
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            _log.warning("what was kept of the mirror cannot be read", fault=str(error))
+            _log.warning("what was kept of the mirror cannot be read", fault=faults.said(error))
             return False
         try:
             self._fill(mirror, arrays)

@@ -10,6 +10,7 @@ from candidate_svc.explain import contributions_of
 from candidate_svc.released import SNAPSHOT_AGE, embed_each
 from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Entity, EntityKey, Kind
+from matchloop.observe import tracing
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
 from matchloop.retrieval.fusion import PERSONAL, Fusion, fuse, pool_of
@@ -265,10 +266,20 @@ def ask(method: Method, retrieval: Retrieval, query: Query, k: int) -> Sequence[
     if method is not Method.POPULAR and left is not None and left < LEAST_SECONDS:
         return SkipReason.TIMED_OUT
     try:
-        return retrieval.find(query, k)
+        with tracing.span(method.value) as span:
+            found = retrieval.find(query, k)
+            _note(span, found)
+            return found
     except Exception:  # noqa: BLE001 - whatever one method dies of, the next one answers
         _log.exception("method failed", use_case=query.asked.use_case.id, method=method.value)
         return SkipReason.FAILED
+
+
+def _note(span: tracing.Span, found: Sequence[Hit] | SkipReason) -> None:
+    if isinstance(found, SkipReason):
+        span.set("matchloop.skipped", found.value)
+    else:
+        span.set("matchloop.hits", len(found))
 
 
 def methods_of(content: Content, popularity: LivePopularity) -> dict[Method, Retrieval]:

@@ -15,6 +15,7 @@ from candidate_svc.rows import RowMap
 from matchloop.entities import Entity, EntityId, EntityKey, Kind
 from matchloop.errors import MatchloopError
 from matchloop.features import EntityEncoder
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.als import AlsModel
 from matchloop.retrieval.choices import ENSEMBLE, Choices
@@ -188,7 +189,9 @@ def embed_each(items: Sequence[Entity], upsert: Callable[[Sequence[Entity]], Non
             for item in items:
                 embed_each([item], upsert, what)
         else:
-            _log.warning("item cannot be indexed", index=what, item_id=items[0].key.id, fault=error.message)
+            _log.warning(
+                "item cannot be indexed", index=what, item_id=items[0].key.id, fault=faults.said(error)
+            )
 
 
 def answers(models: Models) -> Mapping[str, Answerer]:

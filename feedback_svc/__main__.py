@@ -12,7 +12,9 @@ from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
 from matchloop.errors import InvalidInput, MatchloopError
+from matchloop.observe import tracing
 from matchloop.observe.logs import configure_logging, get_logger
+from matchloop.rpc import spans
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
@@ -24,9 +26,10 @@ def main() -> int:
     try:
         settings = read_settings(FeedbackSettings)
         use_cases = load_use_cases(*settings.use_case_folders)
+        configure_logging(settings.log_level, service="feedback_svc")
+        spans.begin("feedback_svc")
     except InvalidInput as error:
         return _faulty(error)
-    configure_logging(settings.log_level, service="feedback_svc")
     database = Database(
         settings.database_url,
         pool_size=settings.threads,
@@ -41,6 +44,7 @@ def main() -> int:
     _keep_roles(store, use_cases)
     _show_reactions(server, settings, store, use_cases)
     server.on_flush("database", database.close)
+    server.on_flush("traces", tracing.close)
     return server.run()
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 from sqlalchemy.exc import DBAPIError
 
 from matchloop.errors import InvalidInput, MatchloopError
+from matchloop.rpc.job import job
+
+
+def run(main: Callable[..., None], name: str) -> None:
+    """Run a command as a job of its own (`matchloop.rpc.job`)."""
+    try:
+        with job("feedback_svc", name):
+            typer.run(main)
+    except InvalidInput as error:
+        sys.stderr.write(f"{error.message}\n")
+        sys.exit(2)
 
 
 @contextmanager

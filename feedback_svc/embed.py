@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.embeddings import embed_kind, embedded_kinds
 from feedback_svc.settings import UseCaseSettings
 from feedback_svc.store.postgres import PostgresStore
@@ -70,4 +70,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "embed")

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from feedback_svc.answers import judge_status
 from feedback_svc.retraining import RetrainingBounds
 from feedback_svc.store.protocol import Store
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.usecase import UseCases
@@ -51,7 +52,7 @@ class _Lasting(Generic[V]):
         try:
             return self._read(now)
         except Exception as error:  # noqa: BLE001 - the other metrics must be scraped all the same
-            _log.warning("gauges_unread", error=f"{type(error).__name__}: {error}")
+            _log.warning("gauges_unread", error=f"{type(error).__name__}: {faults.said(error)}")
             return {}
 
 

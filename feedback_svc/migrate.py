@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.settings import DatabaseSettings
 from matchloop.errors import Reason, Unavailable
 from matchloop.rpc.settings import read_settings
@@ -205,4 +205,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "migrate")

@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.expiry import ExpiryRule, ExpiryStep, Kept, rules_of, walk
 from feedback_svc.settings import RetentionSettings
 from feedback_svc.store.postgres import PostgresStore
@@ -136,4 +136,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "retention")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pyarrow.parquet as pq
 import typer
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.erasure import Roles
 from feedback_svc.settings import DatabaseSettings
 from feedback_svc.store.postgres import PostgresStore
@@ -139,4 +139,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "tombstones")

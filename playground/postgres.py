@@ -42,6 +42,9 @@ DEFAULTS = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "autovacuum_naptime": "15s",
+    # A statement that fails is told without itself and without its values: what is stored stays out of logs.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 
 # Ends PostgreSQL (fast shutdown) when its own standard input closes: the kernel closes it when the

@@ -9,12 +9,13 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from matchloop.errors import MatchloopError
-from matchloop.observe import logs
+from matchloop.observe import logs, tracing
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release.registry import CHALLENGER, CHAMPION, Registry
 from matchloop.release.slot import ReleaseSlot
 from matchloop.release.watch import RegistryWatch
+from matchloop.rpc import spans
 from matchloop.rpc.channel import open_channel
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import read_settings
@@ -180,7 +181,9 @@ def main() -> int:
     try:
         settings = read_settings(RankingSettings)
         logs.configure_logging(settings.log_level, service="ranking_svc")
+        spans.begin("ranking_svc")
         server = build(settings, _registry(settings.registry_uri))
+        server.on_flush("traces", tracing.close)
     except (MatchloopError, OSError) as error:
         sys.stderr.write(f"ranking_svc: {error}\n")
         return 2

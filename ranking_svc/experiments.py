@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from matchloop.errors import DeadlinePassed, MatchloopError, Overloaded, Unavailable
 from matchloop.experiments.arms import NO_ARM, arm_of
 from matchloop.experiments.experiment import Experiment
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Experiments:
         try:
             self._write(use_case, running)
         except OSError as error:
-            _log.error("experiment_not_kept", use_case=use_case, error=str(error))
+            _log.error("experiment_not_kept", use_case=use_case, error=faults.said(error))
 
     def _path(self, use_case: str) -> Path:
         return self._folder / f"{use_case}.json"
@@ -173,7 +174,7 @@ class Experiments:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.warning("experiment_unreadable", use_case=use_case, error=str(error))
+            _log.warning("experiment_unreadable", use_case=use_case, error=faults.said(error))
             return None
 
 

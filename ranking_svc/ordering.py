@@ -11,6 +11,7 @@ import numpy as np
 from matchloop.days import SECONDS_A_DAY
 from matchloop.experiments.arms import CHALLENGER_ARM
 from matchloop.observe.logs import get_logger
+from matchloop.rerank.calibration import CLIENT_METHOD
 from matchloop.rerank.features import FeatureColumns, recency
 from matchloop.rerank.placement import CandidateList, place
 from matchloop.rerank.scorer import RuleScorer
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from ranking_svc.releases import Releases
 
 RECENCY = "recency"
-CLIENT_METHOD = Method.CONTENT
-"""A client's scores, moved to [0, 1] over its list, are calibrated like this method's, which lie there."""
 
 _log = get_logger()
 

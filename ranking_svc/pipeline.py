@@ -11,6 +11,7 @@ import numpy as np
 
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Unavailable
 from matchloop.experiments.arms import CHALLENGER_ARM
+from matchloop.observe import tracing
 from matchloop.observe.logs import get_logger, request_id
 from matchloop.rerank.features import min_max
 from matchloop.rpc import deadline
@@ -251,7 +252,8 @@ class Pipeline:
     def _timed(self, stage: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
-            yield
+            with tracing.span(stage):
+                yield
         finally:
             self.metrics.stage_latency.labels(stage).observe(time.perf_counter() - began)
 

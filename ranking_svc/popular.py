@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from matchloop.entities import EntityId, EntityKey, Kind
 from matchloop.errors import MatchloopError
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 from matchloop.usecase import Method
 from ranking_svc.domain import Candidate
@@ -124,7 +125,7 @@ class PopularLists:
             _log.info("popular_not_refreshed", use_case=use_case.id, reason=error.reason.value)
             return False
         except OSError as error:
-            _log.error("popular_not_kept", use_case=use_case.id, error=str(error))
+            _log.error("popular_not_kept", use_case=use_case.id, error=faults.said(error))
             return False
         return True
 
@@ -155,7 +156,7 @@ class PopularLists:
         try:
             self._write(use_case, items)
         except OSError as error:
-            _log.error("popular_not_kept", use_case=use_case, error=str(error))
+            _log.error("popular_not_kept", use_case=use_case, error=faults.said(error))
 
     def start(self) -> None:
         """Refresh in a thread, at once and then at every pause."""
@@ -201,7 +202,7 @@ class PopularLists:
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, TypeError) as error:
-            _log.warning("popular_unreadable", use_case=use_case, error=str(error))
+            _log.warning("popular_unreadable", use_case=use_case, error=faults.said(error))
             return ()
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from matchloop.errors import InvalidInput, MatchloopError, NotFound
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class SessionLog:
             except (InvalidInput, NotFound) as error:
                 return self._refused(error)
             except MatchloopError as error:
-                _log.warning("session_store_failed", reason=error.reason.value, error=error.message)
+                _log.warning("session_store_failed", reason=error.reason.value, error=faults.said(error))
             else:
                 return Outcome.STORED
         return self._keep(encoded)
@@ -156,7 +157,7 @@ class SessionLog:
         try:
             kept = self._spool.append(encoded)
         except OSError as error:
-            _log.error("spool_failed", error=str(error))
+            _log.error("spool_failed", error=faults.said(error))
             kept = False
         if not kept:
             self._metrics.spool_dropped.inc()
@@ -166,7 +167,7 @@ class SessionLog:
 
     def _refused(self, error: MatchloopError) -> Outcome:
         self._metrics.spool_dropped.inc()
-        _log.error("session_refused", reason=error.reason.value, error=error.message)
+        _log.error("session_refused", reason=error.reason.value, error=faults.said(error))
         return Outcome.LOST
 
     def _run(self) -> None:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from matchloop.errors import MatchloopError, TooFewExamples
+from matchloop.rpc.job import job
 from training_jobs.commands.console import console
 from training_jobs.commands.drift import drift
 from training_jobs.commands.experiment import app as experiment
@@ -142,7 +143,8 @@ def main() -> None:
     Under torchrun the first process runs the command and the others train with it.
     """
     try:
-        _run()
+        with job("training_jobs", " ".join(sys.argv[1:2])):
+            _run()
     except MatchloopError as error:
         Console(stderr=True).print(f"[red]{error.reason}[/]: {error.message}")
         sys.exit(2)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 
 COUNTS = "matchloop_served_total"
@@ -65,7 +66,7 @@ def read_requests(urls: Iterable[str], use_case: str, *, slow_seconds: float) ->
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply:  # noqa: S310 - checked above
                 told = requests_in(reply.read().decode(), use_case, slow_seconds=slow_seconds)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            _log.warning("metrics_not_read", url=url, error=str(error))
+            _log.warning("metrics_not_read", url=url, error=faults.said(error))
             continue
         for key, requests in told.items():
             found[key] = found.get(key, Requests()).plus(requests)

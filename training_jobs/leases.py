@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from matchloop.errors import Conflict, MatchloopError
 from matchloop.leases import Lease
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 
 PROLONGS = 3
@@ -72,7 +73,7 @@ class HeldLease:
             try:
                 acquired, lease = ask(min(pause, most, expires - asked))
             except MatchloopError as error:
-                _log.warning("lease_not_prolonged", lease=self.name, error=error.message)
+                _log.warning("lease_not_prolonged", lease=self.name, error=faults.said(error))
                 continue
             if not acquired:
                 self._lose(_said(lease))

@@ -8,7 +8,7 @@ import grpc
 
 from matchloop.errors import Unavailable
 from matchloop.feedback.v1 import feedback_service_pb2, feedback_service_pb2_grpc, insight_pb2
-from matchloop.rpc.channel import open_channel
+from matchloop.rpc.channel import open_channel, request_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ def retraining_status(address: str, use_case: str, *, timeout: float = 10.0) -> 
     with open_channel(address) as channel:
         try:
             stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
-            status = stub.GetRetrainingStatus(request, timeout=timeout, wait_for_ready=True).status
+            status = stub.GetRetrainingStatus(
+                request, timeout=timeout, wait_for_ready=True, metadata=request_metadata()
+            ).status
         except grpc.RpcError as error:
             raise Unavailable(f"feedback_svc at {address}: {error}") from error
     prefix = "RETRAINING_CAUSE_"
@@ -84,7 +86,9 @@ def mark_negatives_used(
     with open_channel(address) as channel:
         try:
             stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
-            reply = stub.MarkNegativesUsed(request, timeout=timeout, wait_for_ready=True)
+            reply = stub.MarkNegativesUsed(
+                request, timeout=timeout, wait_for_ready=True, metadata=request_metadata()
+            )
         except grpc.RpcError as error:
             raise Unavailable(f"feedback_svc at {address}: {error}") from error
     return int(reply.marked)

@@ -18,11 +18,12 @@ from matchloop.acts import Act, ActKind, ActNumber
 from matchloop.errors import DeadlinePassed, MatchloopError, Reason, Unavailable
 from matchloop.experiments.experiment import Experiment
 from matchloop.experiments.reactions import Reactions
+from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
 from matchloop.operations.v1 import act_pb2, experiment_pb2
 from matchloop.operations.v1 import operations_service_pb2 as calls
 from matchloop.operations.v1 import operations_service_pb2_grpc as wire
-from matchloop.rpc.channel import open_channel
+from matchloop.rpc.channel import open_channel, request_metadata
 from matchloop.rpc.convert import timestamp
 from matchloop.rpc.operations import (
     ACT_KIND_NUMBERS,
@@ -124,7 +125,7 @@ class Operations:
         try:
             self._call(self._stub.ReleaseLease, request)
         except MatchloopError as error:  # it expires by itself
-            _log.warning("lease_not_given_back", lease=held.name, error=error.message)
+            _log.warning("lease_not_given_back", lease=held.name, error=faults.said(error))
 
     def record_act(
         self,
@@ -257,7 +258,7 @@ class Operations:
     def _call(self, method: Callable[..., Any], request: object, *, timeout: float | None = None) -> Any:
         seconds = self._timeout if timeout is None else timeout
         try:
-            return method(request, timeout=seconds, wait_for_ready=True)
+            return method(request, timeout=seconds, wait_for_ready=True, metadata=request_metadata())
         except grpc.RpcError as error:
             told = from_rpc_error(error, upstream="feedback_svc")
             if isinstance(told, DeadlinePassed):

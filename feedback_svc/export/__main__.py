@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.export.record import Record
 from feedback_svc.export.run import Exported, export
 from feedback_svc.settings import DatabaseSettings
@@ -78,4 +78,4 @@ def _summary(exported: Exported, out: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "export")

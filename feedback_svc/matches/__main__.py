@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.matches.ledger import MatchRole, roles_of
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.postgres.database import Database
@@ -84,4 +84,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "matches")

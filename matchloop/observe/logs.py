@@ -1,23 +1,27 @@
-"""JSON logs on stderr, one object a line, each with the id of the request it belongs to.
+"""JSON logs on stderr, one object a line, each with the ids of the request and of the trace it belongs to.
 
 What people and items are made of is never logged: values under the names in `WITHHELD`, and every value that
-is not a plain scalar or a short list of them, are replaced by the name of their type.
+is not a plain scalar or a short list of them, are replaced by the name of their type. Errors are told as
+`matchloop.observe.faults` does: with their place, without what they quote.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from matchloop.observe import faults, tracing
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 request_id: ContextVar[str | None] = ContextVar("matchloop_request_id", default=None)
-"""Id of the request being served in this context; set by the server interceptor."""
+"""Id of the request being served in this context, set by the server interceptor; of a job, of its run."""
 
 WITHHELD = frozenset(
     {
@@ -64,11 +68,27 @@ def withhold(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     return event
 
 
-def _add_request_id(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    current = request_id.get()
-    if current is not None:
-        event.setdefault("request_id", current)
+def _add_ids(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    for name, current in (("request_id", request_id.get()), ("trace_id", tracing.trace_id())):
+        if current is not None:
+            event.setdefault(name, current)
     return event
+
+
+def _tell_error(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Put ``exception`` in the place of ``exc_info``: an error, a triple, or True for the current one."""
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event["exception"] = faults.told(error)
+    return event
+
+
+def new_request_id() -> str:
+    """Return an id for a request, or a run, that came without."""
+    return secrets.token_hex(8)
 
 
 def configure_logging(level: str = "INFO", *, service: str = "", stream: TextIO | None = None) -> None:
@@ -101,11 +121,11 @@ def configure_logging(level: str = "INFO", *, service: str = "", stream: TextIO 
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_request_id,
+        _add_ids,
         add_service,
         withhold,
     ]
-    closing: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    closing: list[Processor] = [_tell_error, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*shared, *closing],
         wrapper_class=structlog.make_filtering_bound_logger(number),

@@ -301,7 +301,8 @@ class ReleaseSlot(Generic[T]):
             outcome=outcome.value,
             reason=reason.value,
             release=release,
-            fault=str(error),
+            # What is no error of ours, nor the system's, may quote an item: its traceback tells enough.
+            fault=str(error) if isinstance(error, MatchloopError | OSError) else type(error).__name__,
             serving=serving.release if serving else None,
             exc_info=None if isinstance(error, MatchloopError) else error,
         )

@@ -39,6 +39,9 @@ DEFAULT_PLATT: Mapping[Method, Platt] = {
 Popular candidates are what is left when nothing better was found, hence at most 0.5.
 """
 
+CLIENT_METHOD = Method.CONTENT
+"""A client's scores, moved to [0, 1] over its list, are calibrated like this method's, which lie there."""
+
 SQUASH: Mapping[Method, float] = {Method.ENSEMBLE: 1.0 / 30.0, Method.POPULAR: 1.0}
 """The score that counts as one half, for methods whose scores have no scale of their own: sums of
 weighted reciprocal ranks (about 0.02 to 0.05) and decayed counts."""

@@ -9,7 +9,7 @@ import grpc
 
 from matchloop.errors import MatchloopError, Overloaded, Reason, ScopeMissing, Unauthenticated, Unavailable
 from matchloop.observe import logs
-from matchloop.rpc import deadline
+from matchloop.rpc import deadline, spans
 from matchloop.rpc.credentials import ClientCredentials
 from matchloop.rpc.secured import SecuredChannel
 from matchloop.rpc.settings import MAX_MESSAGE_BYTES
@@ -134,7 +134,13 @@ def open_channel(
 
     shown = credentials if credentials is not None else ClientCredentials.of_environment()
     shown.check_target(address)
-    return connect(None) if shown.empty else SecuredChannel(shown, connect)
+    return spans.traced(connect(None) if shown.empty else SecuredChannel(shown, connect))
+
+
+def request_metadata() -> tuple[tuple[str, str], ...]:
+    """Return what passes the current request id on with a call."""
+    request_id = logs.request_id.get()
+    return ((REQUEST_ID_KEY, request_id),) if request_id is not None else ()
 
 
 def call(
@@ -165,10 +171,8 @@ def call(
         What the other side raised; Unavailable if it could not be reached, or refuses our token.
     """
     timeout = deadline.upstream_timeout(most=most, reserve=reserve)
-    request_id = logs.request_id.get()
-    metadata = ((REQUEST_ID_KEY, request_id),) if request_id is not None else None
     try:
-        return method(request, timeout=timeout, metadata=metadata)
+        return method(request, timeout=timeout, metadata=request_metadata())
     except grpc.RpcError as error:
         mapped = from_rpc_error(error, upstream=upstream)
         if metrics is not None:

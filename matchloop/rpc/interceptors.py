@@ -6,9 +6,7 @@ One interceptor does all of it; what can be computed once per method is: this is
 from __future__ import annotations
 
 import re
-import secrets
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,8 +17,8 @@ from google.protobuf.message import DecodeError
 
 from matchloop.days import SECONDS_A_DAY
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Overloaded
-from matchloop.observe import logs
-from matchloop.rpc import deadline
+from matchloop.observe import logs, tracing
+from matchloop.rpc import deadline, spans
 from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, code_of, internal_status, to_status
 
 if TYPE_CHECKING:
@@ -218,7 +216,8 @@ class CallInterceptor(grpc.ServerInterceptor):
                 self._metrics.grpc_requests.labels(service, name, own.name).inc()
             return response
 
-        return called
+        traced = tracing.is_on() and method != HEALTH_CHECK
+        return spans.served(method, called, _arrived.get) if traced else called
 
     def _begin_deadline(self, context: Any) -> None:
         left = context.time_remaining()
@@ -246,9 +245,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         if isinstance(error, NotImplementedError):  # what the generated base class raises
             return to_status(NotImplementedYet(f"{name} is not implemented yet"), request_id=request_id)
         self._metrics.unexpected_errors.labels(service, name).inc()
-        # Formatted here: a formatter that shows local variables would show the request.
-        told = "".join(traceback.format_exception(error))
-        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exception=told)
+        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exc_info=error)
         return internal_status(request_id=request_id)
 
 
@@ -278,4 +275,4 @@ def _request_id(context: Any) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return secrets.token_hex(8)
+    return logs.new_request_id()

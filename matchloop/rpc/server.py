@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -255,7 +254,7 @@ class Server:
             flush()
         except Exception:  # noqa: BLE001 - a step that fails must not keep the others from running
             self.metrics.flush_failures.labels(step).inc()
-            _log.error("flush_failed", step=step, exception=traceback.format_exc())
+            _log.error("flush_failed", step=step, exc_info=True)
             return False
         return True
 

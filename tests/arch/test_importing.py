@@ -29,11 +29,12 @@ print(json.dumps({
 
 TRAINING_ONLY = {"torch", "implicit", "optuna", "duckdb", "ibis", "matplotlib"}
 SQL = {"sqlalchemy", "alembic", "psycopg2"}
+ON_DEMAND = {"mlflow", "opentelemetry"}
 SERVICES = {
-    "matchloop": TRAINING_ONLY | SQL | {"mlflow"},
-    "feedback_svc": TRAINING_ONLY | {"mlflow", "faiss", "onnxruntime"},
-    "candidate_svc": TRAINING_ONLY | SQL | {"mlflow"},
-    "ranking_svc": TRAINING_ONLY | SQL | {"mlflow", "faiss"},
+    "matchloop": TRAINING_ONLY | SQL | {"mlflow"},  # its tracer, asked for by name, is OpenTelemetry's
+    "feedback_svc": TRAINING_ONLY | ON_DEMAND | {"faiss", "onnxruntime"},
+    "candidate_svc": TRAINING_ONLY | SQL | ON_DEMAND,
+    "ranking_svc": TRAINING_ONLY | SQL | ON_DEMAND | {"faiss"},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from matchloop.errors import ReleaseRefused
-from matchloop.rerank.calibration import Platt, calibrate
+from matchloop.rerank.calibration import CLIENT_METHOD, Platt, calibrate
 from matchloop.rerank.features import FeatureColumns
 from matchloop.rerank.scorer import RuleScorer
 from matchloop.usecase import Method
@@ -123,12 +123,15 @@ def test_lists_are_scored_as_the_release_scores_them() -> None:
     columns = FeatureColumns.of(INVESTORS)
     raw = rng.uniform(-1.0, 1.0, len(lists.score)).astype(np.float32)
     method = np.where(rng.random(len(raw)) < 0.5, Method.ALS, Method.TWO_TOWER)
+    method[::5] = CLIENT_METHOD
     methods = [Method(str(name)) for name in method]
     served = {Method.ALS: Platt(slope=2.0, intercept=-1.0)}
     now = {Method.ALS: Platt(slope=0.7, intercept=-2.0), Method.TWO_TOWER: Platt(slope=1.5, intercept=0.0)}
     features = lists.features.copy()
     features[:, columns.original_score] = calibrate(raw, methods, served)
-    lists = replace(lists, features=features, method=method.astype(np.str_).astype(object))
+    names = method.astype(np.str_).astype(object)
+    names[::10], names[5::10] = None, ""  # what `Rank` was asked for: the client's items, found by no method
+    lists = replace(lists, features=features, method=names)
     scorer = RuleScorer(INVESTORS, now)
     found = lists.as_scored_by(scorer, served)
 

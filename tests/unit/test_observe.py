@@ -15,7 +15,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Text
-from matchloop.observe import logs
+from matchloop.errors import InvalidInput, NotFound, Unavailable, Violation
+from matchloop.observe import faults, logs
 from matchloop.observe.exporter import Exporter
 from matchloop.observe.metrics import Metrics
 
@@ -106,15 +107,41 @@ def test_tracebacks_are_text_without_locals(stream: io.StringIO) -> None:
     logs.configure_logging(stream=stream)
 
     def fail(hidden: str) -> None:
-        raise ValueError(len(hidden))
+        try:
+            float(hidden)
+        except ValueError as error:
+            raise NotFound("no session `s1` is stored") from error
 
     try:
         fail("SECRET" * 2)
-    except ValueError:
+    except NotFound:
         logs.get_logger().exception("failed")
-    (line,) = lines(stream)
-    assert "ValueError: 12" in str(line["exception"])
-    assert "SECRETSECRET" not in str(line)
+        logging.getLogger("library").exception("failed")
+    for line in lines(stream):
+        told = str(line["exception"])
+        assert told.index("ValueError: (message withheld)") < told.index(
+            "NotFound: no session `s1` is stored"
+        )
+        assert "float(hidden)" in told
+        assert "SECRETSECRET" not in str(line)
+
+
+def test_of_an_error_a_log_says_what_holds_no_data() -> None:
+    violations = [Violation('entities[0].features["SECRET"]', "is SECRET"), Violation("count", "is -1")]
+    assert faults.said(InvalidInput.of(violations)) == "entities[0].features, count"
+    assert faults.said(InvalidInput("SECRET")) == faults.WITHHELD
+    assert faults.said(Unavailable("the store cannot be reached")) == "the store cannot be reached"
+    assert faults.said(FileNotFoundError(2, "No such file", "/var/x")) == "No such file: /var/x"
+    assert faults.said(TimeoutError("SECRET")) == faults.said(KeyError("SECRET")) == faults.WITHHELD
+    refused = ValueError("SECRET")
+    refused.pgcode = "23505"  # type: ignore[attr-defined]
+    assert faults.said(refused) == "SQLSTATE 23505 (message withheld)"
+
+
+def test_an_error_that_came_of_itself_is_told_once() -> None:
+    first, second = ValueError(), KeyError()
+    first.__context__, second.__context__ = second, first
+    assert faults.told(first).count("Traceback") == 2
 
 
 def test_an_unknown_level_is_refused() -> None:

@@ -74,6 +74,15 @@ def test_a_list_gives_the_negatives_it_should(tmp_path: Path) -> None:
     assert (found.manifest.first_time, found.manifest.last_time) == (START, START)
 
 
+def test_a_market_may_have_no_reaction_between_a_view_and_a_strong_one(tmp_path: Path) -> None:
+    events = {name: event for name, event in INVESTORS.events.items() if event.strong or name == "dislike"}
+    bare = INVESTORS.model_copy(update={"events": events})
+    tables = tables_of(tmp_path, [REACTIONS[0], REACTIONS[3]], [session("l1", **LIST)])
+    examples = ranker_examples(tables, bare, DatasetConfig())
+    found = ranker_dataset(examples, use_case=bare, snapshot="x", weighting=Weighting.DISCOUNT)
+    assert found.manifest.sources == {"disliked": 1, "hard": 1, "positive": 1}
+
+
 def test_two_negatives_for_each_positive_at_most_beside_dislikes(tmp_path: Path) -> None:
     found = ranker(tables_of(tmp_path, REACTIONS[:1], [session("l1", **LIST)]), hard_score=0.1)
 

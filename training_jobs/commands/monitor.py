@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from matchloop.errors import MatchloopError
+from matchloop.observe import faults
 from matchloop.observe.job_metrics import told_job
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.release import MlflowRegistry
@@ -81,7 +82,7 @@ def monitor(
             except LeaseTaken as taken:
                 _log.info("somebody_else_looks", reason=taken.message)
             except MatchloopError as error:  # the next look may find them back
-                _log.warning("guards_not_asked", reason=error.reason.value, error=error.message)
+                _log.warning("guards_not_asked", reason=error.reason.value, error=faults.said(error))
             pause.wait(every)
 
 

@@ -92,6 +92,11 @@ def verdicts(tables: SnapshotTables, use_case: UseCase) -> Table:
     )
 
 
+def _is_one_of(kind: Any, names: list[str]) -> Any:
+    """Return whether each event is one of these; of none where a use case declares none."""
+    return kind.isin(names) if names else kind.isnull()
+
+
 def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config: DatasetConfig) -> Table:
     """Add what came of each item shown as `outcome`, and as `reacted` whether a click or the like did.
 
@@ -111,10 +116,10 @@ def with_outcome(shown: Table, tables: SnapshotTables, use_case: UseCase, config
     kind = events.event_type
     weak = [n for n, e in use_case.events.items() if e.weight > 0 and not e.strong and not e.view]
     reacted = events.group_by(by_session=events.session_id, by_item=events.item_id).aggregate(
-        strong=kind.isin(sorted(use_case.strong_events)).any(),
+        strong=_is_one_of(kind, sorted(use_case.strong_events)).any(),
         rejected=(kind == use_case.dislike_event).any(),
-        weak=kind.isin(weak).any() if weak else _NO.any(),
-        viewed=kind.isin(sorted(use_case.view_events)).any(),
+        weak=_is_one_of(kind, weak).any(),
+        viewed=_is_one_of(kind, sorted(use_case.view_events)).any(),
     )
     said = verdicts(tables, use_case)
     joined = shown.left_join(

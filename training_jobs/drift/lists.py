@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matchloop.rerank.calibration import DEFAULT_PLATT, SCORE_FLOOR, logit, sigmoid
+from matchloop.rerank.calibration import CLIENT_METHOD, DEFAULT_PLATT, SCORE_FLOOR, logit, sigmoid
 from matchloop.usecase import Method
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Lists:
     score
         (n,) float32: the final score.
     method
-        (n,) names of the methods that found the items.
+        (n,) names of the methods that found the items; empty or None where the client brought them.
     subject, session
         int64 (n,): whose list it was, and which, numbered from 0.
     first, last
@@ -85,9 +85,9 @@ class Lists:
         """
         column = self.names.index("original_score")
         original = self.features[:, column].astype(np.float64)
-        for name in np.unique(self.method.astype(np.str_)).tolist():
-            method = Method(name)
-            rows = self.method == name
+        names = np.array([name or CLIENT_METHOD.value for name in self.method.tolist()], dtype=object)
+        for method in map(Method, dict.fromkeys(names.tolist())):
+            rows = names == method.value
             old = served.get(method) or DEFAULT_PLATT[method]
             new = scorer.calibration.get(method) or DEFAULT_PLATT[method]
             if new == old:

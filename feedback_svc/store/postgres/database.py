@@ -10,6 +10,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from feedback_svc.store.postgres.statement_spans import trace_statements
 from matchloop.errors import Conflict, MatchloopError, Overloaded, Reason, Unavailable
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Database:
             pool_use_lifo=True,
             skip_autocommit_rollback=True,
             use_native_hstore=False,
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": connect_timeout,
                 "options": OPTIONS.format(timeout=int(statement_timeout * 1000)),
@@ -82,6 +84,7 @@ class Database:
             },
         )
         event.listen(self.engine, "handle_error", _leave_read_only)
+        trace_statements(self.engine)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run work that is one statement: it commits by itself.
