@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from matchloop.rpc.watched import Watched
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+BEGIN_SECONDS = 0.05
+"""In which a handshake that has its configuration begins; it takes microseconds."""
 
 _UTC_TIME, _VERSION = 0x17, 0xA0
 _log = logs.get_logger()
@@ -118,18 +122,30 @@ def server_credentials(watched: Watched[TlsMaterial]) -> grpc.ServerCredentials:
 
     With authorities a client has to show a certificate of theirs.
     """
-    shown = watched.current()
+    given = watched.current()
 
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        material = watched.current()
-        assert material.key is not None, "a server has a certificate"
-        assert material.certificate is not None
-        return grpc.ssl_server_certificate_configuration(
-            [(material.key, material.certificate)], root_certificates=material.authorities
-        )
+    def if_new() -> grpc.ServerCertificateConfiguration | None:
+        # gRPC frees what it made of the configuration before while another handshake, which has asked here
+        # already, may be about to use it (grpc/grpc#36693). So: nothing where nothing changed, and after a
+        # change a pause, in which gRPC lets nobody else ask, and those who did begin.
+        nonlocal given
+        newest = watched.current()
+        if newest is given:
+            return None
+        given = newest
+        time.sleep(BEGIN_SECONDS)
+        return _configuration(newest)
 
     return grpc.dynamic_ssl_server_credentials(
-        configuration(), configuration, require_client_authentication=shown.authorities is not None
+        _configuration(given), if_new, require_client_authentication=given.authorities is not None
+    )
+
+
+def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
+    assert material.key is not None, "a server has a certificate"
+    assert material.certificate is not None
+    return grpc.ssl_server_certificate_configuration(
+        [(material.key, material.certificate)], root_certificates=material.authorities
     )
 
 

@@ -73,7 +73,8 @@ class Secured:
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured") / "data"
     with up(folder, "--free-ports", "--secure") as running:
-        made = Secured(running.said, running.addresses(), folder)
+        addresses = running.addresses()
+        made = Secured(running.said, addresses, folder)
         with made.clients() as clients:
             load_market(clients, made.market, np.random.default_rng(3), Console(quiet=True))
             until_recommended(clients, USE_CASE, made.subjects[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from matchloop.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from matchloop.errors import InvalidInput, Unavailable
 from matchloop.rpc.channel import call, open_channel
 from matchloop.rpc.settings import ServerSettings
+from matchloop.rpc.tls import TlsFiles, server_credentials, watch
 from playground.certificates import Authority, Issued, write_secret
 from tests.integration.test_rpc_drain import Load
 from tests.integration.test_rpc_server import poll, request
@@ -145,6 +146,18 @@ def test_a_certificate_that_cannot_be_used_leaves_the_one_before(secrets: Secret
     secrets.authority.issue("server", to_time=datetime.now(UTC) + timedelta(days=1))
     assert certificate_of(mutual) != shown
     assert mutual.server.metrics.value(expiry) < datetime.now(UTC).timestamp() + 86_401
+
+
+def test_what_has_not_changed_is_not_given_again(secrets: Secrets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC frees what it made of a configuration when it is given one, at the peril of other handshakes."""
+    asked: list[Callable[[], grpc.ServerCertificateConfiguration | None]] = []
+    monkeypatch.setattr(grpc, "dynamic_ssl_server_credentials", lambda _given, ask, **_: asked.append(ask))
+    server_credentials(watch(TlsFiles(secrets.server.certificate, secrets.server.key)))
+    (ask,) = asked
+    assert [ask(), ask()] == [None, None]
+    secrets.authority.issue("server")
+    assert ask() is not None
+    assert ask() is None
 
 
 @pytest.mark.parametrize("broken", ["key of another", "no key", "no certificate", "no authority"])

@@ -64,6 +64,7 @@ def test_the_readme_s_script_is_whole() -> None:
         "docs/candidates.md",
         "docs/off-policy.md",
         "docs/operate.md",
+        "docs/secure.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:
