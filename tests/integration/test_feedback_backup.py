@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import typer
 from sqlalchemy import text
+from typer.testing import CliRunner
 
-from feedback_svc.backup import programs
+from feedback_svc import restore as command
 from feedback_svc.backup.contents import CONTENTS_FILE, DUMP_FOLDER, Backup, entries_of
+from feedback_svc.backup.erasures import erase_again
 from feedback_svc.backup.make import back_up, backups_in
-from feedback_svc.backup.programs import Program, find_program, run_program
 from feedback_svc.backup.restore import restore
+from feedback_svc.export import export
 from feedback_svc.migrate import migrate, revisions
+from matchloop.catalog.v1.catalog_service_pb2 import EraseEntityRequest
+from matchloop.catalog.v1.entity_pb2 import EntityKey
 from matchloop.errors import BackupRefused, Conflict, Reason, Unavailable
 from matchloop.feedback.v1.feedback_service_pb2 import GetSessionRequest
 from matchloop.rpc.validation import utc_now
+from matchloop.snapshot import read_snapshot
 from playground.postgres import EmbeddedPostgres
 from tests.e2e.waiting import until
 from tests.feedback_callers import Callers
-from tests.feedback_rpc_world import World, interaction, postgres_world, record, reject, rejection
+from tests.feedback_rpc_world import (
+    World,
+    interaction,
+    item,
+    postgres_world,
+    record,
+    reject,
+    rejection,
+    session,
+    show,
+    startup,
+    upsert,
+)
 from tests.integration.test_feedback_migrations import FILL, connected
 
 pytestmark = pytest.mark.processes
@@ -73,6 +91,15 @@ def run(module: str, *arguments: str, url: str) -> subprocess.CompletedProcess[s
         text=True,
         check=False,
     )
+
+
+def restored(*arguments: str, url: str) -> str:
+    """Run the command in this process; return what it prints."""
+    app = typer.Typer()
+    app.command()(command.main)
+    done = CliRunner(env={"FEEDBACK_DATABASE_URL": url}).invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def test_what_was_acknowledged_before_a_backup_under_load_comes_back(
@@ -126,6 +153,33 @@ def test_a_backup_of_an_older_schema_comes_back_in_this_one(
     assert ids(empty, count) == ids(older, count)
     assert ids(empty, "SELECT change_now() > max(sequence) >> 9 FROM interactions") == [True]
     postgres.drop_database("backup_of_the_first")
+
+
+def erase(world: World, id_: str) -> None:
+    world.call("EraseEntity", EraseEntityRequest(key=EntityKey(kind="startup", id=id_)))
+
+
+def test_who_was_erased_after_the_backup_is_erased_again(
+    world: World, postgres: EmbeddedPostgres, database_url: str, empty: str, tmp_path: Path
+) -> None:
+    erase(world, "back")
+    world.now += timedelta(hours=1)
+    world.call("UpsertEntities", upsert(*(startup(id_) for id_ in ("back", "gone", "stays"))))
+    for id_ in ("back", "gone", "stays", "listed"):
+        world.call("RecordInteractions", record(interaction(id_, item_id=id_)))
+    world.call("RecordSessions", show(session("x", items=[item("listed"), item("stays")])))
+    made, _ = back_up(database_url, tmp_path, clock=utc_now)
+    for id_ in ("gone", "listed", "unheard_of"):
+        erase(world, id_)
+    export(database_url, tmp_path / "snapshot", now=world.now)
+    told = restored(str(made), "--erased", str(tmp_path / "snapshot"), url=empty)
+    assert "erased again: 3, as " in told
+    assert ids(empty, "SELECT id FROM entities ORDER BY 1") == ["back", "stays"]
+    assert ids(empty, "SELECT item_id FROM interactions ORDER BY 1") == ["back", "stays"]
+    assert ids(empty, "SELECT item_ids FROM sessions") == [["stays"]]
+    when = "SELECT id_hash || erase_time FROM tombstones ORDER BY 1"
+    assert ids(empty, when) == ids(database_url, when)
+    assert erase_again(empty, read_snapshot(tmp_path / "snapshot")) == 0
 
 
 def largest(folder: Path) -> Path:
@@ -209,8 +263,7 @@ def test_a_backup_appears_whole_or_not_at_all(
     assert backups_in(tmp_path) == []
     made = [back_up(database_url, tmp_path, clock=utc_now, keep=2)[0] for _ in range(3)]
     assert sorted(tmp_path.iterdir()) == made[1:]
-    checked = run("feedback_svc.restore", str(made[2]), "--check", url="")
-    assert (checked.returncode, checked.stdout) == (0, f"{made[2]}: 3 rows, whole\n")
+    assert restored(str(made[2]), "--check", url="") == f"{made[2]}: 3 rows, whole\n"
 
 
 def test_one_backup_at_a_time_goes_to_a_folder(database_url: str, tmp_path: Path) -> None:
@@ -221,39 +274,3 @@ def test_one_backup_at_a_time_goes_to_a_folder(database_url: str, tmp_path: Path
 
     back_up(database_url, tmp_path, clock=clock_of_the_first)  # type: ignore[arg-type]
     assert len(backups_in(tmp_path)) == 1
-
-
-@pytest.fixture
-def old_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only pg_dump there is: of version 12, it writes down how it was called."""
-    program = tmp_path / "bin" / "pg_dump"
-    program.parent.mkdir()
-    program.write_text(
-        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'pg_dump (PostgreSQL) 12.9' && exit\n"
-        'echo "$PGPASSWORD $@" >&2; exit 1\n'
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(program.parent))
-    monkeypatch.setattr(programs, "DEBIAN", tmp_path / "none")
-    monkeypatch.setattr(programs, "PACKAGE", "no_such_package")
-    return program
-
-
-def test_a_program_that_is_too_old_is_named(old_program: Path) -> None:
-    assert find_program("pg_dump", at_least=12) == Program(old_program, 12)
-    with pytest.raises(
-        Unavailable, match=f"needed, and {old_program} is of version 12: install postgresql-client-16"
-    ):
-        find_program("pg_dump", at_least=16)
-    with pytest.raises(Unavailable, match="needed, and there is none: install"):
-        find_program("pg_restore", at_least=16)
-
-
-def test_the_password_is_on_no_command_line(old_program: Path) -> None:
-    url = "postgresql+psycopg2://somebody:se%40cret@host:5433/matchloop?sslmode=require"
-    with pytest.raises(Unavailable) as raised:
-        run_program(Program(old_program, 12), url, "--jobs=1")
-    called = (
-        "--dbname=host=host dbname=matchloop user=somebody port=5433 sslmode=require --no-password --jobs=1"
-    )
-    assert raised.value.message == f"se@cret {called}"

@@ -18,6 +18,7 @@ from playground.postgres import EmbeddedPostgres
 from tests.e2e.waiting import until
 from tests.feedback_callers import Callers
 from tests.feedback_rpc_world import World, interaction, postgres_world, record
+from tests.integration.test_feedback_migrations import connected
 
 pytestmark = pytest.mark.processes
 
@@ -67,6 +68,23 @@ def upgrade():
 def downgrade():
     op.execute("DROP INDEX interactions_by_channel")
 '''
+AFTER = '''
+"""What comes after an index; it notes how long it would wait for a table."""
+
+from alembic import op
+
+revision = "9003"
+down_revision = "9002"
+
+
+def upgrade():
+    wait = op.get_bind().exec_driver_sql("SHOW lock_timeout").scalar_one()
+    op.execute(f"COMMENT ON TABLE interactions IS '{wait}'")
+
+
+def downgrade():
+    op.execute("COMMENT ON TABLE interactions IS NULL")
+'''
 
 
 @pytest.fixture
@@ -77,12 +95,13 @@ def world(postgres: EmbeddedPostgres, database_url: str) -> Iterator[World]:
 
 @pytest.fixture
 def further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two schema versions more than there are."""
+    """Three schema versions more than there are."""
     head = revisions()[-1]
     copy = tmp_path / "migrations"
     shutil.copytree(migrations.MIGRATIONS, copy)
     (copy / "versions" / "9001.py").write_text(EXPAND.format(head=head), encoding="utf-8")
     (copy / "versions" / "9002.py").write_text(INDEX, encoding="utf-8")
+    (copy / "versions" / "9003.py").write_text(AFTER, encoding="utf-8")
     monkeypatch.setattr(migrations, "MIGRATIONS", copy)
 
 
@@ -110,13 +129,25 @@ def test_up_and_down_under_load_without_a_failed_call(world: World, database_url
         migrate(database_url)
         callers.until_calls(10)
         assert columns(database_url) - before == {"channel"}
-        migrate(database_url, revision="-1")
-        migrate(database_url, revision="-1")
+        migrate(database_url, revision="-3")
     assert callers.failures == []
     assert callers.longest < LONGEST_CALL
     assert columns(database_url) == before
     for name in callers.acknowledged:
         assert world.call("RecordInteractions", record(interaction(name))).stored == 0
+
+
+def test_an_index_that_was_broken_off_is_built_again_and_what_follows_waits_no_longer(
+    database_url: str, further: None
+) -> None:
+    with connected(database_url) as connection:
+        connection.execute(text("CREATE INDEX interactions_by_channel ON interactions (item_id)"))
+    migrate(database_url)
+    with connected(database_url) as connection:
+        built = connection.execute(text("SELECT pg_get_indexdef('interactions_by_channel'::regclass)"))
+        assert built.scalar_one().endswith("(channel, sequence)")
+        noted = connection.execute(text("SELECT obj_description('interactions'::regclass)"))
+        assert noted.scalar_one() == migrations.LOCK_WAIT
 
 
 def test_a_change_waits_for_an_export_and_no_call_waits_for_the_change(

@@ -189,7 +189,7 @@ def test_a_backup_is_made_and_looked_through(registry: MlflowRegistry, tmp_path:
     made = run(registry, tmp_path, "releases", "backup", "--into", str(tmp_path / "kept"))
     (index,) = (tmp_path / "kept").glob("*.json")
     champion = find_release(registry, USE_CASE.id, CHAMPION).release
-    told = f"{index}: 3 releases; {champion} is champion of {USE_CASE.id}"
+    told = f"{index}: releases: 3; {champion} is champion of {USE_CASE.id}"
     assert made == f"{told}\n"
     checked = run(registry, tmp_path, "releases", "restore", str(index), "--check")
     assert checked == f"{told}, whole\n"

@@ -64,4 +64,4 @@ def restore(
 def _summary(backup: RegistryBackup) -> str:
     champions = [kept for kept in backup.releases if CHAMPION in kept.aliases]
     told = ", ".join(f"{kept.release} is champion of {kept.use_case}" for kept in champions)
-    return f"{len(backup.releases)} releases; {told or 'no champion'}"
+    return f"releases: {len(backup.releases)}; {told or 'no champion'}"

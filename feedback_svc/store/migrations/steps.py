@@ -26,7 +26,9 @@ def build_index(name: str, definition: str) -> None:
     definition
         What follows ``CREATE INDEX CONCURRENTLY name``, e.g. ``ON interactions (session_id)``.
     """
+    wait = op.get_bind().exec_driver_sql("SHOW lock_timeout").scalar_one()
     with op.get_context().autocommit_block():
         op.execute(f"SET lock_timeout = '{BUILD_WAIT}'")
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         op.execute(f"CREATE INDEX CONCURRENTLY {name} {definition}")
+        op.execute(f"SET lock_timeout = '{wait}'")
