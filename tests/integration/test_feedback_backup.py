@@ -22,12 +22,14 @@ from feedback_svc.backup.restore import restore
 from feedback_svc.migrate import migrate, revisions
 from matchloop.errors import BackupRefused, Conflict, Reason, Unavailable
 from matchloop.feedback.v1.feedback_service_pb2 import GetSessionRequest
+from matchloop.observe.job_metrics import ADDRESS
 from matchloop.rpc.validation import utc_now
 from playground.postgres import EmbeddedPostgres
 from tests.e2e.waiting import until
 from tests.feedback_callers import Callers
 from tests.feedback_rpc_world import World, interaction, postgres_world, record, reject, rejection
 from tests.integration.test_feedback_migrations import FILL, connected
+from tests.pushes import pushes
 
 pytestmark = pytest.mark.processes
 
@@ -81,8 +83,11 @@ def test_what_was_acknowledged_before_a_backup_under_load_comes_back(
     with Callers(world).calling() as callers:
         world.call("RecordDislike", reject(rejection("disliked")))
         before = list(callers.acknowledged)
-        made = run("feedback_svc.backup", "--into", str(tmp_path), "--jobs", "2", url=database_url)
+        with pushes() as gateway, pytest.MonkeyPatch.context() as environment:
+            environment.setenv(ADDRESS, gateway.url)
+            made = run("feedback_svc.backup", "--into", str(tmp_path), "--jobs", "2", url=database_url)
         assert made.returncode == 0, made.stderr
+        assert gateway.of("matchloop-backup")["matchloop_job_failed", ()] == 0.0
     assert callers.failures == []
     (backup,) = backups_in(tmp_path)
     assert made.stdout.startswith(f"{backup}: ")
