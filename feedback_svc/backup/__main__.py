@@ -12,6 +12,7 @@ from rich.console import Console
 from feedback_svc.backup.make import back_up
 from feedback_svc.command import told
 from feedback_svc.settings import DatabaseSettings
+from matchloop.observe.job_metrics import told_job
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
 
@@ -30,7 +31,7 @@ def main(
     What was acknowledged before the command began is in the backup. `python -m feedback_svc.restore` brings
     it back.
     """
-    with told(), Console(stderr=True).status("writing the backup"):
+    with told_job("backup"), told(), Console(stderr=True).status("writing the backup"):
         settings = read_settings(DatabaseSettings)
         started = time.monotonic()
         written, backup = back_up(settings.database_url, folder, clock=utc_now, jobs=jobs, keep=keep)

@@ -31,11 +31,11 @@ def build_guard(settings: ServerSettings, services: Sequence[str], metrics: Metr
         If the tokens cannot be used.
     """
     file = settings.tokens_file
+    failed = metrics.secrets_refused.labels("tokens").inc
     if file is None and not settings.rate_per_client:
         return None
     holders = None
     if file is not None:
-        failed = metrics.secrets_refused.labels("tokens").inc
         try:
             holders = Watched([file], lambda: read_tokens(file), failed=failed).current
         except (OSError, ValueError) as error:
@@ -57,6 +57,7 @@ def watch_tls(settings: ServerSettings, metrics: Metrics) -> Watched[TlsMaterial
     InvalidInput
         If they cannot be used.
     """
+    failed = metrics.secrets_refused.labels("tls").inc
     if settings.tls_cert_file is None:
         return None
 
@@ -66,6 +67,6 @@ def watch_tls(settings: ServerSettings, metrics: Metrics) -> Watched[TlsMaterial
 
     files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
     try:
-        return watch(files, seen=seen, failed=metrics.secrets_refused.labels("tls").inc)
+        return watch(files, seen=seen, failed=failed)
     except (OSError, ValueError) as error:
         raise InvalidInput.of([Violation(settings.variable("tls_*"), str(error))]) from None

@@ -27,6 +27,7 @@ from matchloop.catalog.v1.catalog_service_pb2 import EraseEntityRequest
 from matchloop.catalog.v1.entity_pb2 import EntityKey
 from matchloop.errors import BackupRefused, Conflict, Reason, Unavailable
 from matchloop.feedback.v1.feedback_service_pb2 import GetSessionRequest
+from matchloop.observe.job_metrics import ADDRESS
 from matchloop.rpc.validation import utc_now
 from matchloop.snapshot import read_snapshot
 from playground.postgres import EmbeddedPostgres
@@ -46,6 +47,7 @@ from tests.feedback_rpc_world import (
     upsert,
 )
 from tests.integration.test_feedback_migrations import FILL, connected
+from tests.pushes import pushes
 
 pytestmark = pytest.mark.processes
 
@@ -108,8 +110,11 @@ def test_what_was_acknowledged_before_a_backup_under_load_comes_back(
     with Callers(world).calling() as callers:
         world.call("RecordDislike", reject(rejection("disliked")))
         before = list(callers.acknowledged)
-        made = run("feedback_svc.backup", "--into", str(tmp_path), "--jobs", "2", url=database_url)
+        with pushes() as gateway, pytest.MonkeyPatch.context() as environment:
+            environment.setenv(ADDRESS, gateway.url)
+            made = run("feedback_svc.backup", "--into", str(tmp_path), "--jobs", "2", url=database_url)
         assert made.returncode == 0, made.stderr
+        assert gateway.of("matchloop-backup")["matchloop_job_failed", ()] == 0.0
     assert callers.failures == []
     (backup,) = backups_in(tmp_path)
     assert made.stdout.startswith(f"{backup}: ")

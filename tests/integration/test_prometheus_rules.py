@@ -14,6 +14,7 @@ from tests.promql import PROMETHEUS, ROOT, Rule, names_in, panels, rules
 from tests.tools import program
 
 ALERTS, RECORDED = rules("alerts.yaml"), rules("rules.yaml")
+NAMED = re.compile(r"`(matchloop_[a-z_]+)[`{]")
 UNIT_TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
 
 
@@ -87,6 +88,15 @@ def test_rules_and_panels_name_what_is_shown() -> None:
     known = exposed() | {rule.name for rule in RECORDED}
     unknown = {where: names_in(expression) - known for where, expression in asked.items()}
     assert {where: names for where, names in unknown.items() if names} == {}
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs"])
+def test_pages_name_what_is_shown(page: str) -> None:
+    files = [ROOT / page] if page.endswith(".md") else sorted((ROOT / page).glob("*.md"))
+    known = exposed() | {row.name for row in (*Metrics.table(), *JobMetrics.table())}
+    named = {name for file in files for name in NAMED.findall(file.read_text(encoding="utf-8"))}
+    assert named
+    assert named <= known
 
 
 def test_every_rule_that_is_recorded_is_read() -> None:

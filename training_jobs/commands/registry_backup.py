@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from matchloop.observe.job_metrics import told_job
 from matchloop.release import CHAMPION, MlflowRegistry
 from training_jobs import registry_backup
 from training_jobs.commands.console import console
@@ -37,12 +38,13 @@ def backup(
 
     Exit codes: 0 all is in it; 1 all but releases that are damaged in the registry; 2 not done.
     """
-    written = registry_backup.back_up(MlflowRegistry(registry), folder, clock=lambda: datetime.now(UTC))
-    console.print(f"{written.index}: {_summary(written.backup)}", soft_wrap=True, highlight=False)
-    for release, why in written.left_out.items():
-        console.print(f"[red]left out {release}[/]: {why}", soft_wrap=True)
-    if written.left_out:
-        raise typer.Exit(LEFT_OUT)
+    with told_job("registry-backup"):
+        written = registry_backup.back_up(MlflowRegistry(registry), folder, clock=lambda: datetime.now(UTC))
+        console.print(f"{written.index}: {_summary(written.backup)}", soft_wrap=True, highlight=False)
+        for release, why in written.left_out.items():
+            console.print(f"[red]left out {release}[/]: {why}", soft_wrap=True)
+        if written.left_out:
+            raise typer.Exit(LEFT_OUT)
 
 
 def restore(
