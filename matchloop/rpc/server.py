@@ -36,6 +36,7 @@ REFUSALS_AT_A_TIME = 64
 
 CONNECTION_GRACE_SECONDS = 60
 """Time for the calls of a connection that is as old as it may get."""
+
 ALIVE = "alive"
 """The health service that is SERVING as long as the server answers, ready or not: for liveness probes."""
 
