@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SERVING = ("feedback", "candidate", "ranking")
 IMAGES = {
-    **{name: (name,) for name in SERVING},
-    "training": ("training", "feedback"),
+    **{name: (name, "tracing") for name in SERVING},
+    "training": ("training", "feedback", "tracing"),
     "registry": ("registry",),
 }
 """The extras in each image: as deploy/docker/Dockerfile installs them."""

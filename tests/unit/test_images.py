@@ -12,9 +12,11 @@ import yaml
 from benchmarks.packages import BARRED, IMAGES, SERVING, asked_for, closure, sizes
 from candidate_svc.settings import CandidateSettings
 from feedback_svc.settings import FeedbackSettings
+from matchloop.rpc.credentials import ClientSettings
 from matchloop.rpc.settings import ServerSettings, read_settings
 from ranking_svc.settings import RankingSettings
-from tests.manifests import DEPLOY, built
+from tests.deployed import Secrets
+from tests.manifests import COMBINATIONS, DEPLOY, built
 
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()
 SETTINGS: dict[str, type[ServerSettings]] = {
@@ -80,18 +82,26 @@ def test_compose_builds_from_targets_and_refers_to_what_it_has() -> None:
             assert (DEPLOY / bound).resolve().parent.exists(), name
 
 
-def test_compose_and_kubernetes_give_services_settings_that_they_take(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_kubernetes_gives_services_settings_that_they_take(
+    combination: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unknown variables are refused by the services themselves."""
-    manifests = built("dev")
-    for part, kind in SETTINGS.items():
-        workload = manifests.workload(f"matchloop-{part}")
-        database = {"url": "postgresql://somewhere/matchloop"}
-        secrets = dict.fromkeys(manifests.of_kind("Secret"), database)
-        told = COMPOSE["services"][f"matchloop-{part}"]["environment"]
-        for environment in (told, manifests.environment(workload.containers[-1], secrets)):
-            with monkeypatch.context() as patched:
-                for name, value in environment.items():
-                    patched.setenv(name, str(value))
-                read_settings(kind)
+    manifests = built(combination)
+    secrets = Secrets({"matchloop-database": {"url": "postgresql://somewhere/matchloop"}})
+    for part in SETTINGS:
+        (container,) = manifests.workload(f"matchloop-{part}").pod["spec"]["containers"]
+        _read(part, manifests.environment(container, secrets), monkeypatch)
+
+
+def test_compose_gives_services_settings_that_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in SETTINGS:
+        _read(part, COMPOSE["services"][f"matchloop-{part}"]["environment"], monkeypatch)
+
+
+def _read(part: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read settings as a service does, and as its clients do; variables that are none are refused."""
+    with monkeypatch.context() as patched:
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        assert read_settings(SETTINGS[part]).host == "0.0.0.0"
+        read_settings(ClientSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ GIVEN = {
     "matchloop-client-tokens": {"candidate", "ranking", "jobs"},
 }
 """Secrets that operators bring, and their keys; docs/install.md says how."""
+MONITORING = DEPLOY / "kustomize" / "components" / "monitoring"
 IMAGES_OF_OTHERS = {"postgres", "prom/pushgateway"}
 
 
@@ -199,6 +201,21 @@ def test_a_pod_is_given_the_time_to_drain(manifests: Manifests) -> None:
 class _Anything(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         return _Anything()
+
+
+def test_the_operator_gets_the_rules_that_prometheus_gets() -> None:
+    written = runpy.run_path(str(MONITORING / "write_rules.py"))
+    assert (MONITORING / "rules.yaml").read_text() == written["operator_rules"](), "run write_rules.py"
+    rules = built("prod-monitored").of_kind("PrometheusRule")
+    assert set(rules) == {"matchloop-alerts", "matchloop-rules"}
+    for rule in rules.values():
+        groups = [group["name"] for group in rule["spec"]["groups"]]
+        assert len(groups) == len(set(groups))
+
+
+def test_grafana_gets_every_dashboard() -> None:
+    given = built("prod-monitored").data("matchloop-dashboards")
+    assert set(given) == {file.name for file in (DEPLOY / "grafana").glob("*.json")}
 
 
 def test_images_are_built_here_or_pinned(manifests: Manifests) -> None:

@@ -13,16 +13,19 @@ HEAD = "# Written by write_rules.py from deploy/prometheus; not to be edited.\n"
 
 
 def operator_rules() -> str:
-    """Return the PrometheusRule, as YAML."""
-    files = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(RULES.glob("*.yaml")))
-    groups = [group for file in files for group in file.get("groups", [])]
-    rule = {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": "matchloop"},
-        "spec": {"groups": groups},
-    }
-    return HEAD + yaml.safe_dump(rule, sort_keys=False, width=110)
+    """Return a PrometheusRule for each file of rules, for groups of the same name may not share one."""
+    files = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in sorted(RULES.glob("*.yaml"))}
+    rules = [
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {"name": f"matchloop-{name}"},
+            "spec": {"groups": file["groups"]},
+        }
+        for name, file in files.items()
+        if "groups" in file
+    ]
+    return HEAD + yaml.safe_dump_all(rules, sort_keys=False, width=110)
 
 
 if __name__ == "__main__":
