@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -44,7 +45,8 @@ NO_REQUESTS = Requests()
 def read_requests(urls: Iterable[str], use_case: str, *, slow_seconds: float) -> dict[Key, Requests]:
     """Return the lists of a use case by arm and release, summed over processes since each started.
 
-    A process that does not answer, or not with metrics, is left out, and the log says so.
+    A name that stands for several addresses (a headless Service) is asked at each of them. A process that
+    does not answer, or not with metrics, is left out, and the log says so.
 
     Parameters
     ----------
@@ -59,9 +61,7 @@ def read_requests(urls: Iterable[str], use_case: str, *, slow_seconds: float) ->
         If a URL is none of HTTP.
     """
     found: dict[Key, Requests] = {}
-    for url in urls:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError(f"{url} is no http URL")
+    for url in (each for given in urls for each in _addresses(given)):
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply:  # noqa: S310 - checked above
                 told = requests_in(reply.read().decode(), use_case, slow_seconds=slow_seconds)
@@ -71,6 +71,21 @@ def read_requests(urls: Iterable[str], use_case: str, *, slow_seconds: float) ->
         for key, requests in told.items():
             found[key] = found.get(key, Requests()).plus(requests)
     return found
+
+
+def _addresses(url: str) -> list[str]:
+    """Return a URL for every address of its host; https keeps the name, which the certificate is for."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{url} is no http URL")
+    if parts.scheme == "https" or parts.hostname is None:
+        return [url]
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError:
+        return [url]
+    hosts = dict.fromkeys(f"[{a[0]}]" if ":" in str(a[0]) else str(a[0]) for *_, a in found)
+    return [urlunsplit(parts._replace(netloc=f"{host}:{parts.port or 80}")) for host in hosts]
 
 
 def requests_in(text: str, use_case: str, *, slow_seconds: float) -> dict[Key, Requests]:

@@ -37,6 +37,9 @@ REFUSALS_AT_A_TIME = 64
 CONNECTION_GRACE_SECONDS = 60
 """Time for the calls of a connection that is as old as it may get."""
 
+ALIVE = "alive"
+"""The health service that is SERVING as long as the server answers, ready or not: for liveness probes."""
+
 DRAIN_POLL_SECONDS = 0.02
 LAST_BYTES_SECONDS = 0.25
 """Time for the last replies to leave before what is still open is cut."""
@@ -192,6 +195,7 @@ class Server:
         status = health_pb2.HealthCheckResponse
         for name, ready in {**self._ready, "": all(self._ready.values())}.items():
             self._health.set(name, status.SERVING if ready else status.NOT_SERVING)
+        self._health.set(ALIVE, status.SERVING)
 
     def start(self) -> Self:
         """Listen.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -392,6 +393,29 @@ def test_a_process_that_does_not_answer_is_left_out(exposed: tuple[Served, str])
     assert read_requests([gone, url], "user_movie", slow_seconds=1.0) == {("", "r1"): Requests(made=1)}
     with pytest.raises(ValueError, match="http"):
         read_requests(["file:///etc/passwd"], "user_movie", slow_seconds=1.0)
+
+
+def test_a_name_of_several_processes_is_asked_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a headless Service's is: one answer alone would be a part of the lists."""
+    made = Recommendation("s", (), None, "r1", "", reranked=True, degraded=())
+    first = Exporter(metrics := Metrics())
+    second = Exporter(others := Metrics(), host="127.0.0.2", port=first.port)
+    found = [(0, 0, 0, "", (host, first.port)) for host in ("127.0.0.1", "127.0.0.2", "127.0.0.2")]
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *of: Any, **more: Any) -> Any:
+        return found if host == "ranking" else real(host, *of, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        for process, lists in ((metrics, 1), (others, 2)):
+            for _ in range(lists):
+                Served(process).made("user_movie", made, 0.01)
+        told = read_requests([f"http://ranking:{first.port}/metrics"], "user_movie", slow_seconds=1.0)
+    finally:
+        first.stop()
+        second.stop()
+    assert told == {("", "r1"): Requests(made=3)}
 
 
 def test_an_answer_that_is_no_exposition_is_left_out() -> None:
