@@ -6,7 +6,6 @@ import ctypes
 import os
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release import CHALLENGER, CHAMPION, MlflowRegistry, ReleaseSlot
+from matchloop.release.slots import close_all, settle_all
 from matchloop.release.watch import RegistryWatch
 from matchloop.rpc import deadline, spans
 from matchloop.rpc.server import Server
@@ -69,9 +69,8 @@ class Application:
         threading.Thread(target=self._become_ready, name="startup", daemon=True).start()
 
     def _become_ready(self) -> None:
-        starts = [threading.Thread(target=slot.start, daemon=True) for slot in self.slots]
-        for start in starts:
-            start.start()
+        for slot in self.slots:
+            slot.begin()
         try:
             self.mirror.restore()
         except ValueError as error:  # what broke off is gone: the next start lists everything
@@ -79,12 +78,9 @@ class Application:
             os._exit(3)
         self.restored.set()
         self.mirror.start()
-        until = time.monotonic() + self.settings.release_wait_seconds
-        for start in starts:
-            start.join(max(0.0, until - time.monotonic()))
-        waiting = sum(start.is_alive() for start in starts)
+        waiting = settle_all(self.slots, wait_seconds=self.settings.release_wait_seconds)
         if waiting:
-            _log.warning("serving before the registry answered", use_cases=waiting)
+            _log.warning("serving before the registry answered", slots=waiting)
         while not self.mirror.wait_ready(timeout=60.0):
             _log.warning("the catalogue has not been read yet", stale=self.mirror.staleness())
         _give_memory_back()
@@ -93,8 +89,7 @@ class Application:
     def close(self) -> None:
         """Stop polling, close the channel."""
         self.mirror.close()
-        for slot in self.slots:
-            slot.close(timeout=1.0)
+        close_all(self.slots, timeout=1.0)
         self.channel.close()
 
 

@@ -15,6 +15,8 @@ from matchloop.entities import EntityId
 from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb2
 from matchloop.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from matchloop.retrieval.profile import SubjectEvent
+from matchloop.rpc import deadline
+from matchloop.rpc.breaker import CircuitBreaker
 from matchloop.rpc.channel import call, open_channel
 from matchloop.rpc.convert import read_entity, read_micros, read_time, read_tombstone
 
@@ -34,6 +36,8 @@ IDEMPOTENT = (
     "matchloop.catalog.v1.CatalogService/ListItemStats",
     "matchloop.feedback.v1.FeedbackService/LookupSubjectState",
 )
+RETRIEVAL_SHARE = 0.5
+"""Of the time that a request has left when its subject is looked up, kept back for retrieval."""
 
 
 class FeedbackClient:
@@ -44,7 +48,7 @@ class FeedbackClient:
     channel
         From `connect`; closed by whoever opened it.
     lookup_seconds
-        Longest wait for a subject's state; less when the request under way has less left.
+        Longest wait for a subject's state; at most half of what the request under way has left.
     list_seconds
         Longest wait for one page of a list.
     entities_page, stats_page
@@ -64,6 +68,7 @@ class FeedbackClient:
         self._catalog = CatalogServiceStub(channel)
         self._feedback = FeedbackServiceStub(channel)
         self._metrics = metrics
+        self._breaker = CircuitBreaker(UPSTREAM, metrics)
         self._lookup_seconds = lookup_seconds
         self._list_seconds = list_seconds
         self._entities_page = entities_page
@@ -72,12 +77,15 @@ class FeedbackClient:
     def lookup(self, use_case: str, subject_id: EntityId) -> SubjectState:
         """See `states.SubjectStates`."""
         request = feedback_pb2.LookupSubjectStateRequest(use_case=use_case, subject_id=subject_id)
-        reply = call(
-            self._feedback.LookupSubjectState,
-            request,
-            upstream=UPSTREAM,
-            most=self._lookup_seconds,
-            metrics=self._metrics,
+        reply = self._breaker.call(
+            lambda: call(
+                self._feedback.LookupSubjectState,
+                request,
+                upstream=UPSTREAM,
+                most=self._lookup_seconds,
+                reserve=deadline.share(RETRIEVAL_SHARE),
+                metrics=self._metrics,
+            )
         )
         return read_state(reply.state)
 

@@ -25,7 +25,7 @@ class CandidateSettings(ServerSettings):
     cache_folder: Path = Field(Path("matchloop-data/candidate"), description="Releases, kept over restarts.")
     release_poll_seconds: float = Field(5.0, gt=0.0, le=3600.0)
     release_wait_seconds: float = Field(
-        30.0, ge=0.0, le=600.0, description="Longest wait for the registry before serving without a release."
+        10.0, ge=0.0, le=600.0, description="Longest wait for the registry before the last good copy serves."
     )
     poll_seconds: float = Field(
         1.0, gt=0.0, le=3600.0, description="Pause between two looks at the catalogue."

@@ -116,6 +116,7 @@ class EmbeddedPostgres:
             owner = _owner(self._folder)
             _give(owner, self._folder, self._socket_folder)
             self._clear_leftovers()
+            self._end_watchdog()
             self._initialise(owner)
             self._launch(owner)
         except BaseException:
@@ -151,17 +152,20 @@ class EmbeddedPostgres:
             except subprocess.TimeoutExpired:
                 server.send_signal(signal.SIGQUIT)
                 server.wait(STOP_SECONDS)
+        self._end_watchdog()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        if self._socket_folder != self._folder:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+    def _end_watchdog(self) -> None:
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
             watchdog.kill()
             watchdog.wait()
             if watchdog.stdin:
                 watchdog.stdin.close()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-        if self._socket_folder != self._folder:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
         """Create a database unless it is there; return its URL.

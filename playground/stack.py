@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from playground.local_security import LocalSecurity
 
 
+PARTS = ("PostgreSQL", "candidate_svc", "ranking_svc", "feedback_svc")
+"""What a stack is made of, in the order in which it is started; any order will do."""
+
+
 class StartGivenUp(Exception):  # noqa: N818 - it was asked for
     """The start was broken off because somebody asked for it; nothing of it runs any more."""
 
@@ -94,6 +98,11 @@ class Stack:
         return self._postgres.url()
 
     @property
+    def postgres(self) -> EmbeddedPostgres:
+        """The database's server."""
+        return self._postgres
+
+    @property
     def addresses(self) -> Addresses:
         """Where the services listen."""
         ports = self._ports
@@ -133,9 +142,11 @@ class Stack:
         return self
 
     def _start_all(self, give_up: Callable[[], bool]) -> None:
-        start = (self._postgres.start, self._secure, self._start_pair, self.migrate, self._start_feedback)
-        for step in start:
-            step()
+        self._secure()
+        for part in PARTS:
+            if part == "feedback_svc":
+                self.migrate()
+            self.start_part(part)
             if give_up():
                 raise StartGivenUp
         for service in (self.feedback, self.candidate, self.ranking):
@@ -148,14 +159,17 @@ class Stack:
             self._security.make()
             self._credentials = self._security.credentials()
 
-    def _start_pair(self) -> None:
-        self.candidate, self.ranking = self._serving_pair(self._ports, alias="champion")
-
-    def _start_feedback(self) -> None:
-        self.feedback = self._service(
-            "feedback_svc", self._ports.feedback, {"DATABASE_URL": self.database_url}
-        )
-        self.feedback.start()
+    def start_part(self, part: str) -> None:
+        """Start one of `PARTS`; a service is not waited for."""
+        if part == "PostgreSQL":
+            self._postgres.start()
+        elif part == "candidate_svc":
+            self.candidate = self._candidate(self._ports, alias="champion")
+        elif part == "ranking_svc":
+            self.ranking = self._ranking(self._ports, alias="champion")
+        else:
+            settings = {"DATABASE_URL": self.database_url}
+            self.feedback = self._service("feedback_svc", self._ports.feedback, settings)
 
     def migrate(self) -> None:
         """Bring the database's tables to the newest version."""
@@ -173,13 +187,17 @@ class Stack:
     def start_pair(self, alias: str) -> Addresses:
         """Start another candidate_svc and ranking_svc that follow the registry's `alias`; return where."""
         ports = replace(Ports.free(), feedback=self._ports.feedback)
-        for service in self._serving_pair(ports, alias=alias):
-            self._extra.append(service)
+        self._extra += [self._candidate(ports, alias=alias), self._ranking(ports, alias=alias)]
         for service in self._extra:
             service.wait_serving()
         return replace(
             self.addresses, candidate=f"127.0.0.1:{ports.candidate}", ranking=f"127.0.0.1:{ports.ranking}"
         )
+
+    def port_of(self, service: str) -> int:
+        """Return where a service of `PARTS` listens."""
+        port: int = getattr(self._ports, service.removesuffix("_svc"))
+        return port
 
     def clients(self) -> Clients:
         """Return stubs of the services."""
@@ -211,36 +229,30 @@ class Stack:
         own = [self.ranking, *rankers, self.candidate, *others, self.feedback]
         return [service for service in own if service is not None]
 
-    def _serving_pair(self, ports: Ports, *, alias: str) -> tuple[ServiceProcess, ServiceProcess]:
-        shared = {
+    def _candidate(self, ports: Ports, *, alias: str) -> ServiceProcess:
+        own = {
+            "POLL_SECONDS": str(self._poll_seconds),
+            "CACHE_FOLDER": str(self.folder / "candidate" / alias),
+        }
+        return self._service("candidate_svc", ports.candidate, self._following(alias) | own)
+
+    def _ranking(self, ports: Ports, *, alias: str) -> ServiceProcess:
+        own = {
+            "CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
+            "STATE_FOLDER": str(self.folder / "ranking" / alias),
+        }
+        return self._service("ranking_svc", ports.ranking, self._following(alias) | own)
+
+    def _following(self, alias: str) -> dict[str, str]:
+        return {
             "REGISTRY_URI": self.registry_uri,
             "RELEASE_ALIAS": alias,
             "RELEASE_POLL_SECONDS": str(self._poll_seconds),
             "FEEDBACK_ADDRESS": self.addresses.feedback,
         }
-        candidate = self._service(
-            "candidate_svc",
-            ports.candidate,
-            {
-                **shared,
-                "POLL_SECONDS": str(self._poll_seconds),
-                "CACHE_FOLDER": str(self.folder / "candidate" / alias),
-            },
-        )
-        ranking = self._service(
-            "ranking_svc",
-            ports.ranking,
-            {
-                **shared,
-                "CANDIDATE_ADDRESS": f"127.0.0.1:{ports.candidate}",
-                "STATE_FOLDER": str(self.folder / "ranking" / alias),
-            },
-        )
-        candidate.start()
-        ranking.start()
-        return candidate, ranking
 
     def _service(self, name: str, port: int, settings: dict[str, str]) -> ServiceProcess:
+        """Start a service with these settings beside those that all have."""
         prefix = name.removesuffix("_svc").upper()
         folders = os.pathsep.join(str(folder) for folder in self._use_case_folders)
         whole = {**settings, "PORT": str(port), "USE_CASE_FOLDERS": folders}
@@ -248,10 +260,12 @@ class Stack:
         if self._security is not None:
             whole |= self._security.serving(name)
             calling = self._security.calling(name)
-        return ServiceProcess(
+        service = ServiceProcess(
             name=name,
             port=port,
             environment={f"{prefix}_{key}": value for key, value in whole.items()} | calling,
             log=self.folder / "logs" / f"{name}-{port}.log",
             credentials=self._credentials,
         )
+        service.start()
+        return service

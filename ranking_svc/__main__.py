@@ -14,6 +14,7 @@ from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
 from matchloop.release.registry import CHALLENGER, CHAMPION, Registry
 from matchloop.release.slot import ReleaseSlot
+from matchloop.release.slots import close_all, start_all
 from matchloop.release.watch import RegistryWatch
 from matchloop.rpc import spans
 from matchloop.rpc.channel import open_channel
@@ -127,9 +128,9 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
     server.on_flush("popular_lists", lambda: popular.close(CLOSE_SECONDS))
     experiments.start()
     server.on_flush("experiments", lambda: experiments.close(CLOSE_SECONDS))
-    for slot in (*slots.values(), *challengers.values()):
-        slot.start()
-        server.on_flush("release_slot", lambda slot=slot: slot.close(CLOSE_SECONDS))  # type: ignore[misc]
+    every_slot = (*slots.values(), *challengers.values())
+    start_all(every_slot, wait_seconds=settings.release_wait_seconds)
+    server.on_flush("release_slots", lambda: close_all(every_slot, timeout=CLOSE_SECONDS))
     for channel in (to_candidates, to_feedback):
         server.on_flush("channel", channel.close)
     return server

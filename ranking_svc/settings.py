@@ -40,6 +40,9 @@ class RankingSettings(ServerSettings):
     release_poll_seconds: float = Field(
         5.0, gt=0.0, le=3600.0, description="Between two looks at the registry."
     )
+    release_wait_seconds: float = Field(
+        10.0, ge=0.0, le=600.0, description="Longest wait for the registry before the last good copy serves."
+    )
 
     spool_max_sessions: int = Field(50_000, ge=1, le=10_000_000)
     spool_max_bytes: int = Field(256 * 1024 * 1024, ge=1024)

@@ -16,6 +16,7 @@ from matchloop.feedback.v1 import (
 from matchloop.operations.v1 import operations_service_pb2, operations_service_pb2_grpc
 from matchloop.release import CHALLENGER
 from matchloop.rpc import deadline
+from matchloop.rpc.breaker import CircuitBreaker
 from matchloop.rpc.channel import call
 from matchloop.rpc.convert import read_time, read_tombstone, timestamp, value_to_proto
 from matchloop.rpc.operations import reaction_grouping, read_experiment, read_reactions
@@ -49,7 +50,9 @@ FEEDBACK_CALLS = (
 """Methods whose contract allows a retry; for `open_channel`."""
 
 RESERVED_SHARE = 0.3
+"""Of the time that is left, kept back from every call for what comes after it."""
 GLIMPSE_SECONDS = 0.2
+GLIMPSE_RESERVED = 0.5
 EXPERIMENTS_SECONDS = 1.0
 LARGEST_SCORE = 1e30
 """Scores and features beyond are no numbers that a float32 could be computed with."""
@@ -76,6 +79,7 @@ class CandidateClient:
     ) -> None:
         self._stub = candidate_service_pb2_grpc.CandidateServiceStub(channel)
         self._metrics = metrics
+        self._breaker = CircuitBreaker(CANDIDATE_SVC, metrics)
         self._timeout = timeout_seconds
         self._reserve = reserve_seconds
 
@@ -119,15 +123,15 @@ class CandidateClient:
         return _candidates(reply.candidates, width=None)
 
     def _get(self, request: candidate_service_pb2.GetCandidatesRequest) -> Candidates:
-        left = deadline.remaining()
-        reserve = self._reserve if left is None else min(self._reserve, RESERVED_SHARE * left)
-        reply = call(
-            self._stub.GetCandidates,
-            request,
-            upstream=CANDIDATE_SVC,
-            most=self._timeout,
-            reserve=reserve,
-            metrics=self._metrics,
+        reply = self._breaker.call(
+            lambda: call(
+                self._stub.GetCandidates,
+                request,
+                upstream=CANDIDATE_SVC,
+                most=self._timeout,
+                reserve=deadline.share(RESERVED_SHARE, most=self._reserve),
+                metrics=self._metrics,
+            )
         )
         return Candidates(
             items=_candidates(reply.candidates, width=len(reply.feature_names)),
@@ -159,6 +163,7 @@ class FeedbackClient:
         self._stub = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
         self._catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
         self._metrics = metrics
+        self._breaker = CircuitBreaker(FEEDBACK_SVC, metrics)
         self._session_seconds = session_seconds
 
     def encode(self, session: Session) -> bytes:
@@ -175,6 +180,7 @@ class FeedbackClient:
             ),
             upstream=FEEDBACK_SVC,
             most=self._session_seconds if waited_for else deadline.DEFAULT_DEADLINE,
+            reserve=deadline.share(RESERVED_SHARE),
             metrics=self._metrics,
         )
 
@@ -205,12 +211,16 @@ class FeedbackClient:
 
     def glimpse(self, use_case: str, subject_id: str) -> SubjectGlimpse:
         """See `SubjectSource`."""
-        reply = call(
-            self._stub.LookupSubjectState,
-            feedback_service_pb2.LookupSubjectStateRequest(use_case=use_case, subject_id=subject_id),
-            upstream=FEEDBACK_SVC,
-            most=GLIMPSE_SECONDS,
-            metrics=self._metrics,
+        request = feedback_service_pb2.LookupSubjectStateRequest(use_case=use_case, subject_id=subject_id)
+        reply = self._breaker.call(
+            lambda: call(
+                self._stub.LookupSubjectState,
+                request,
+                upstream=FEEDBACK_SVC,
+                most=GLIMPSE_SECONDS,
+                reserve=deadline.share(GLIMPSE_RESERVED),
+                metrics=self._metrics,
+            )
         )
         return SubjectGlimpse(reply.state.interaction_count, frozenset(reply.state.hidden_item_ids))
 

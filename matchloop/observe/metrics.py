@@ -121,6 +121,9 @@ class Metrics(MetricTable):
     upstream_failures = counter(
         "upstream_failures", "Calls to another service that failed.", "upstream", "reason"
     )
+    circuit_open = gauge(
+        "circuit_open", "1 while a neighbour that hangs is hardly asked, else 0.", "upstream"
+    )
     candidates = counter("candidates", "Candidates returned.", "use_case", "method")
     method_skips = counter("method_skips", "Retrieval methods passed over.", "use_case", "method", "reason")
     degraded = counter("degraded", "Replies given without a part.", "use_case", "part")

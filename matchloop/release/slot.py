@@ -174,6 +174,9 @@ class ReleaseSlot(Generic[T]):
         self._pair: tuple[Loaded[T] | None, Loaded[T] | None] = (None, None)
         self._refused: str | None = None
         self._polling = threading.Lock()
+        self._swapping = threading.Lock()
+        self._first: Poll | None = None
+        self._first_ended = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -185,18 +188,35 @@ class ReleaseSlot(Generic[T]):
         """Return the release of that id if it is the current one or the one before, else None."""
         return next((loaded for loaded in self._pair if loaded and loaded.release == release), None)
 
-    def start(self) -> None:
-        """Load the current release, from the cache if the registry can't give one; then poll in a thread.
+    def start(self, *, wait_seconds: float | None = None) -> None:
+        """Begin to poll, and `settle`. Never raises for a fault of the registry or of a release."""
+        self.begin()
+        self.settle(wait_seconds)
 
-        Returns after the first poll. Never raises for a fault of the registry or of a release.
-        """
-        outcome = self._guarded_poll()
-        if self.current() is None and outcome in (Poll.UNAVAILABLE, Poll.REFUSED):
-            self._load_last_good()
+    def begin(self) -> None:
+        """Poll in a thread, at once and then at every pause."""
         self._thread = threading.Thread(
             target=self._run, name=f"release-{self._use_case.id}-{self._alias}", daemon=True
         )
         self._thread.start()
+
+    def settle(self, wait_seconds: float | None = None) -> bool:
+        """Wait for the first poll; load the last good copy if it gave no release for a fault, or no answer.
+
+        Parameters
+        ----------
+        wait_seconds
+            Longest wait, for a registry that hangs; None: however long it takes.
+
+        Returns
+        -------
+        bool
+            Whether the first poll has ended.
+        """
+        ended = self._first_ended.wait(wait_seconds)
+        if self.current() is None and self._first in (None, Poll.UNAVAILABLE, Poll.REFUSED):
+            self._load_last_good()
+        return ended
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop polling; the current release can still be read. Waits at most `timeout` seconds."""
@@ -233,7 +253,8 @@ class ReleaseSlot(Generic[T]):
             self._refused = registered.version
             self._prune()
             return self._fault(error, Poll.REFUSED, release=registered.release)
-        self._swap(loaded)
+        with self._swapping:
+            self._swap(loaded)
         return Poll.SWAPPED
 
     def _prepare(self, folder: Path, version: str) -> Loaded[T]:
@@ -273,8 +294,10 @@ class ReleaseSlot(Generic[T]):
             except Exception as error:  # noqa: BLE001 - an older copy may still be good
                 self._fault(error, Poll.REFUSED, release=release)
                 continue
-            self._log.warning("starting from the last good copy", release=release)
-            self._swap(loaded)
+            with self._swapping:
+                if self.current() is None:  # else the registry has answered meanwhile
+                    self._log.warning("starting from the last good copy", release=release)
+                    self._swap(loaded)
             return
 
     def _good(self) -> list[str]:
@@ -315,5 +338,7 @@ class ReleaseSlot(Generic[T]):
             return self._fault(error, Poll.UNAVAILABLE)
 
     def _run(self) -> None:
+        self._first = self._guarded_poll()
+        self._first_ended.set()
         while not self._closed.wait(self._poll_seconds):
             self._guarded_poll()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,6 +52,12 @@ def is_enough(*, reserve: float = RESERVE, least: float = LEAST) -> bool:
     """Say whether the time left allows for another call; so it does when no budget is in force."""
     left = remaining()
     return left is None or left - reserve >= least
+
+
+def share(part: float, *, most: float = math.inf) -> float:
+    """Return a part (0 to 1) of the time left, at most `most` seconds; 0 when no budget is in force."""
+    left = remaining()
+    return 0.0 if left is None else min(most, part * left)
 
 
 def upstream_timeout(

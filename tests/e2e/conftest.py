@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fault_world import fault_environment
 from matchloop.usecase import load_use_cases
 from playground.clients import Clients
 from playground.load import load_entities
@@ -34,7 +35,7 @@ def market() -> Market:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, market: Market) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("stack")
-    with Stack(folder, ports=Ports.free(), poll_seconds=0.2) as running:
+    with fault_environment(), Stack(folder, ports=Ports.free(), poll_seconds=0.2) as running:
         with running.clients() as clients:
             for entities in market.only((USE_CASE,)).entities.values():
                 load_entities(clients, entities)

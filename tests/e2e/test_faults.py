@@ -1,4 +1,4 @@
-"""Killed processes and bad releases: nothing acknowledged is lost, no call fails that need not."""
+"""Releases come and go under load: no call fails, and a bad one changes nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from matchloop.feedback.v1 import feedback_service_pb2 as feedback_pb
-from matchloop.feedback.v1.interaction_pb2 import Interaction
 from matchloop.release import MlflowRegistry
 from matchloop.testing.releases import build_release
 from matchloop.usecase import load_use_cases
@@ -98,96 +96,6 @@ def test_a_corrupt_release_changes_nothing(
     assert recommend(clients, USE_CASE, subject).release == "sound"
     promote(stack, tmp_path, "after", seed=7)
     until(lambda: recommend(clients, USE_CASE, subject).release == "after", "the next sound release")
-
-
-def test_kill_9_of_the_store_loses_nothing_acknowledged(stack: Stack, market: Market) -> None:
-    subject = market.direction(USE_CASE).subject_ids[20]
-    items = market.direction(USE_CASE).item_ids
-    acknowledged: list[str] = []
-    enough = threading.Event()
-    assert stack.feedback is not None
-
-    def record() -> None:
-        with stack.clients() as own:
-            for n in range(100_000):
-                message = Interaction(
-                    interaction_id=f"kill-{n}",
-                    use_case=USE_CASE,
-                    subject_id=subject,
-                    item_id=items[n % len(items)],
-                    event_type="view",
-                )
-                request = feedback_pb.RecordInteractionsRequest(interactions=[message])
-                try:
-                    own.feedback.RecordInteractions(request, timeout=10)
-                except grpc.RpcError:
-                    return
-                acknowledged.append(message.interaction_id)
-                if len(acknowledged) == 100:
-                    enough.set()
-
-    recorder = threading.Thread(target=record)
-    recorder.start()
-    assert enough.wait(30)
-    stack.feedback.kill()
-    recorder.join(30)
-    stack.feedback.start()
-    stack.feedback.wait_serving()
-    stored: list[str] = []
-    with stack.clients() as fresh:
-        token = ""
-        while True:
-            page = fresh.feedback.ListInteractions(
-                feedback_pb.ListInteractionsRequest(
-                    use_case=USE_CASE, subject_id=subject, page_size=1000, page_token=token
-                ),
-                timeout=10,
-            )
-            stored += [one.interaction.interaction_id for one in page.interactions]
-            token = page.next_page_token
-            if not token:
-                break
-        # What was in flight may have been stored or not; everything acknowledged is there, once.
-        assert len(stored) == len(set(stored))
-        assert set(acknowledged) <= set(stored)
-        assert len(stored) - len(acknowledged) in {0, 1}
-        again = feedback_pb.RecordInteractionsRequest(
-            interactions=[
-                Interaction(
-                    interaction_id=name,
-                    use_case=USE_CASE,
-                    subject_id=subject,
-                    item_id=items[0],
-                    event_type="view",
-                )
-                for name in acknowledged[:50]
-            ]
-        )
-        assert fresh.feedback.RecordInteractions(again, timeout=10).stored == 0
-
-
-def test_lists_go_on_while_the_store_is_down(stack: Stack, clients: Clients, market: Market) -> None:
-    subject = market.direction(USE_CASE).subject_ids[21]
-    recommend(clients, USE_CASE, subject)
-    assert stack.feedback is not None
-    stack.feedback.kill()
-    try:
-        shown = recommend(clients, USE_CASE, subject)
-        assert shown.items
-        assert "session_store" in shown.degraded
-    finally:
-        stack.feedback.start()
-        stack.feedback.wait_serving()
-
-    def delivered() -> bool:
-        try:
-            with stack.clients() as fresh:
-                asked = feedback_pb.GetSessionRequest(session_id=shown.session_id)
-                return bool(fresh.feedback.GetSession(asked, timeout=5).session.items)
-        except grpc.RpcError:
-            return False
-
-    until(delivered, "the spooled session in the store")
 
 
 def test_ids_are_unique_per_call(clients: Clients, market: Market) -> None:

@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 
 from matchloop.catalog.v1 import catalog_service_pb2 as pb
 from matchloop.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
-from matchloop.errors import InvalidInput, Overloaded, Violation
+from matchloop.errors import InvalidInput, Overloaded, Unavailable, Violation
 from matchloop.observe import logs
 from matchloop.rpc import deadline
 from matchloop.rpc.server import Server, Service
@@ -34,8 +34,11 @@ class Echo(pb_grpc.CatalogServiceServicer):
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
         self.seen: dict[str, Any] = {}
+        self.calls = 0
+        self.away = 0
 
     def GetEntity(self, request: pb.GetEntityRequest, context: grpc.ServicerContext) -> pb.GetEntityResponse:
+        self.calls += 1
         self.seen = {"request_id": logs.request_id.get(), "left": deadline.remaining()}
         match request.key.kind:
             case "work":
@@ -47,6 +50,9 @@ class Echo(pb_grpc.CatalogServiceServicer):
                 raise InvalidInput.of(
                     [Violation(f"interactions[{i}].item_id", "is required") for i in range(30)]
                 )
+            case "away" if self.away > 0:
+                self.away -= 1
+                raise Unavailable("away")
             case "full":
                 raise Overloaded("too much")
             case "bug":

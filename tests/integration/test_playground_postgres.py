@@ -90,3 +90,24 @@ def test_a_long_path_is_no_obstacle(server_folder: Path) -> None:
     with EmbeddedPostgres(folder) as server:
         assert "matchloop-" in server.url()
         server.create_database("reachable")
+
+
+def watchdogs(folder: Path) -> list[int]:
+    """Process ids of the servers that this process's watchdogs are to end."""
+    lines = [child.cmdline() for child in psutil.Process().children()]
+    own = [int(line[-1]) for line in lines if "matchloop-postgres-watchdog" in line]
+    return [pid for pid in own if not psutil.pid_exists(pid) or str(folder) in psutil.Process(pid).cmdline()]
+
+
+def test_a_killed_server_is_started_again_and_watched_by_one_watchdog(server_folder: Path) -> None:
+    folder = server_folder / "data"
+    with EmbeddedPostgres(folder) as server:
+        server.create_database("kept")
+        process = psutil.Process(server.pid)
+        tree = [process, *process.children(recursive=True)]
+        for each in tree:
+            each.kill()
+        psutil.wait_procs(tree, timeout=10)
+        server.start()
+        server.drop_database("kept")
+        assert watchdogs(folder) == [server.pid]
