@@ -24,7 +24,6 @@ from matchloop.observe.tracing import ATTRIBUTES
 from matchloop.ranking.v1.ranking_service_pb2 import RankItem, RankRequest, RecommendRequest
 from playground.clients import Clients
 from playground.stack import Ports, Stack
-from tests.e2e.trained import CONFIG
 from tests.e2e.waiting import until
 from tests.feedback_worlds import open_folder
 from tests.integration.span_collector import CollectedSpan, CollectorProcess
@@ -34,6 +33,20 @@ pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<text>.*?)```\n", re.DOTALL)
 USE_CASE = "student_course"
+CONFIG = """
+[als]
+factors = 8
+iterations = 3
+trials = [{ regularization = 10.0, alpha = 10.0 }]
+
+[two_tower]
+hidden = [16]
+width = 16
+epochs = 2
+examples_per_epoch = 3000
+threads = 1
+"""
+"""As little as passes the gates."""
 MARK = "QZXMARK"
 MARKED_NUMBER = 98765.4321
 TRACE = "ab" * 16
@@ -232,6 +245,11 @@ def test_no_attribute_reaches_a_log_or_a_trace(market: Market) -> None:
     for mark in (MARK, str(MARKED_NUMBER)):
         assert mark.lower() not in said.lower()
         assert not any(mark.encode() in raw for raw in market.collector.raw)
+
+
+def test_the_client_of_the_page_prints_what_the_page_says(market: Market) -> None:
+    printed = market.run(page("clients.md", "client.py"))
+    assert f"```\n{printed}```" in (ROOT / "docs" / "clients.md").read_text()
 
 
 def test_the_use_case_is_trained_as_the_page_says(market: Market) -> None:
