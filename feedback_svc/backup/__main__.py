@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from feedback_svc.backup.make import back_up
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.settings import DatabaseSettings
 from matchloop.rpc.settings import read_settings
 from matchloop.rpc.validation import utc_now
@@ -41,4 +41,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "backup")

@@ -50,6 +50,7 @@ threads = 1
 MARK = "QZXMARK"
 MARKED_NUMBER = 98765.4321
 TRACE = "ab" * 16
+SERVER = 2
 
 
 def page(name: str, file: str) -> str:
@@ -159,7 +160,7 @@ def test_a_list_is_one_trace_through_three_services(market: Market) -> None:
     } <= paths
     assert not any(span.failed for span in found)
     assert {name for span in found for name in span.attributes} <= ATTRIBUTES
-    ids = {span.attributes["matchloop.request_id"] for span in found if span.kind == 2}
+    ids = {span.attributes["matchloop.request_id"] for span in found if span.kind == SERVER}
     assert len(ids) == 1
 
 
@@ -270,5 +271,7 @@ def test_the_use_case_is_trained_as_the_page_says(market: Market) -> None:
     assert MARK.lower() not in (done.stdout + done.stderr).lower()
     runs = [span for span in market.collector.spans if span.name == "training_jobs retrain"]
     assert len(runs) == 1
-    under = {span.service for span in market.collector.of(runs[0].trace)}
-    assert under == {"training_jobs", "feedback_svc"}
+    under = market.collector.of(runs[0].trace)
+    assert {span.service for span in under} == {"training_jobs", "feedback_svc"}
+    served = {span.attributes["matchloop.request_id"] for span in under if span.kind == SERVER}
+    assert served == {runs[0].attributes["matchloop.request_id"]}
