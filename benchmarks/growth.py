@@ -110,15 +110,16 @@ def main(
         added = after.rows["interactions"] - before.rows["interactions"]
         with tempfile.TemporaryDirectory() as snapshot:
             exported = in_a_snapshot(url, Path(snapshot) / "snapshot")
-    figures = {
-        "per_row": per_row(before, after),
+    each_row = per_row(before, after)
+    figures: dict[str, object] = {
+        "per_row": each_row,
         "log_bytes_per_interaction": round((after.logged - before.logged) / added, 1),
         "snapshot_bytes_per_row": exported,
         "interactions_per_second": round(added / seconds),
     }
     write_report(out, told, figures)
     table = Table("table", "rows added", "bytes a row", "bytes of its indexes", title="what a row takes")
-    for name, each in figures["per_row"].items():  # type: ignore[union-attr]
+    for name, each in each_row.items():
         table.add_row(name, f"{each['rows']:,}", f"{each['table_bytes']:,}", f"{each['index_bytes']:,}")
     console.print(table)
     console.print(

@@ -71,7 +71,7 @@ class _Sink(grpc.GenericRpcHandler):
 
 
 def _collect(told: Connection) -> None:
-    server = grpc.server(ThreadPoolExecutor(2), handlers=(_Sink(),))
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[_Sink()])
     told.send(server.add_insecure_port("127.0.0.1:0"))
     server.start()
     server.wait_for_termination()
@@ -117,7 +117,8 @@ def measure(stack: Stack, subjects: list[str], lists: int) -> Round:
         waited = [ask(number) for number in range(lists)]
         each = (spent(stack) - before) * 1000.0 / lists
     p50, p95 = np.quantile(waited, (0.5, 0.95)) * 1000.0
-    return Round(float(each.sum()), *map(float, each), float(p50), float(p95))
+    feedback, candidate, ranking = map(float, each)
+    return Round(float(each.sum()), feedback, candidate, ranking, float(p50), float(p95))
 
 
 def round_of(folder: Path, market: Market, share: str | None, endpoint: str, lists: int) -> Round:
