@@ -12,7 +12,7 @@ from rich.console import Console
 from feedback_svc.backup.contents import Backup
 from feedback_svc.backup.erasures import erase_again
 from feedback_svc.backup.restore import restore
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.settings import DatabaseSettings
 from matchloop.rpc.settings import read_settings
 from matchloop.snapshot import read_snapshot
@@ -60,4 +60,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "restore")

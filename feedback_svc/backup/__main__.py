@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from feedback_svc.backup.make import back_up
-from feedback_svc.command import told
+from feedback_svc.command import run, told
 from feedback_svc.settings import DatabaseSettings
 from matchloop.observe.job_metrics import told_job
 from matchloop.rpc.settings import read_settings
@@ -42,4 +42,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main, "backup")

@@ -24,7 +24,6 @@ from matchloop.observe.tracing import ATTRIBUTES
 from matchloop.ranking.v1.ranking_service_pb2 import RankItem, RankRequest, RecommendRequest
 from playground.clients import Clients
 from playground.stack import Ports, Stack
-from tests.e2e.trained import CONFIG
 from tests.e2e.waiting import until
 from tests.feedback_worlds import open_folder
 from tests.integration.span_collector import CollectedSpan, CollectorProcess
@@ -34,9 +33,24 @@ pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<text>.*?)```\n", re.DOTALL)
 USE_CASE = "student_course"
+CONFIG = """
+[als]
+factors = 8
+iterations = 3
+trials = [{ regularization = 10.0, alpha = 10.0 }]
+
+[two_tower]
+hidden = [16]
+width = 16
+epochs = 2
+examples_per_epoch = 3000
+threads = 1
+"""
+"""As little as passes the gates."""
 MARK = "QZXMARK"
 MARKED_NUMBER = 98765.4321
 TRACE = "ab" * 16
+SERVER = 2
 
 
 def page(name: str, file: str) -> str:
@@ -146,7 +160,7 @@ def test_a_list_is_one_trace_through_three_services(market: Market) -> None:
     } <= paths
     assert not any(span.failed for span in found)
     assert {name for span in found for name in span.attributes} <= ATTRIBUTES
-    ids = {span.attributes["matchloop.request_id"] for span in found if span.kind == 2}
+    ids = {span.attributes["matchloop.request_id"] for span in found if span.kind == SERVER}
     assert len(ids) == 1
 
 
@@ -234,6 +248,11 @@ def test_no_attribute_reaches_a_log_or_a_trace(market: Market) -> None:
         assert not any(mark.encode() in raw for raw in market.collector.raw)
 
 
+def test_the_client_of_the_page_prints_what_the_page_says(market: Market) -> None:
+    printed = market.run(page("clients.md", "client.py"))
+    assert f"```\n{printed}```" in (ROOT / "docs" / "clients.md").read_text()
+
+
 def test_the_use_case_is_trained_as_the_page_says(market: Market) -> None:
     config = market.folder / "small.toml"
     config.write_text(CONFIG)
@@ -252,5 +271,7 @@ def test_the_use_case_is_trained_as_the_page_says(market: Market) -> None:
     assert MARK.lower() not in (done.stdout + done.stderr).lower()
     runs = [span for span in market.collector.spans if span.name == "training_jobs retrain"]
     assert len(runs) == 1
-    under = {span.service for span in market.collector.of(runs[0].trace)}
-    assert under == {"training_jobs", "feedback_svc"}
+    under = market.collector.of(runs[0].trace)
+    assert {span.service for span in under} == {"training_jobs", "feedback_svc"}
+    served = {span.attributes["matchloop.request_id"] for span in under if span.kind == SERVER}
+    assert served == {runs[0].attributes["matchloop.request_id"]}

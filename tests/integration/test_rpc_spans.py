@@ -21,8 +21,10 @@ from matchloop.rpc import spans
 from matchloop.rpc.channel import open_channel
 from matchloop.rpc.server import Server
 from matchloop.rpc.settings import ServerSettings
+from matchloop.rpc.tokens import Scope
 from tests.integration.echo_server import make_echo, service
 from tests.integration.span_collector import Collector
+from tests.secured import Rig, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +99,22 @@ def test_a_call_follows_its_caller(collector: Collector, share: float, flags: st
     assert ask("plain", headers=(("traceparent", "nonsense"),)) == "OK"  # a trace of its own, or none
     tracing.close()
     assert [span.name for span in collector.of("ab" * 16)] == ([GET, GET, "caller"] if kept else [])
+
+
+def test_a_secured_call_is_traced_without_its_token(collector: Collector, tmp_path: Path) -> None:
+    tracing.begin("echo", endpoint=collector.endpoint)
+    secrets = Secrets(tmp_path)
+    token = secrets.token("shop", Scope.READ)
+    rig = Rig(secrets, tokens_file=secrets.tokens_file, **secrets.tls())
+    request = pb.GetEntityRequest()
+    request.key.kind, request.key.id = "plain", "SECRET"
+    with tracing.span("outer"):
+        trace = tracing.trace_id() or ""
+        rig.stub(token).GetEntity(request, timeout=5)
+    rig.close()
+    tracing.close()
+    assert [span.name for span in collector.of(trace)].count(GET) == 2
+    assert not any(token.encode() in raw or b"shop" in raw for raw in collector.raw)
 
 
 def test_a_collector_that_is_away_costs_no_call_and_no_shutdown() -> None:

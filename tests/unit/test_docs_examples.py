@@ -1,11 +1,15 @@
 """The examples in docs/ work as they are printed."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from matchloop.errors import Reason
+from matchloop.rpc.channel import service_config
+from matchloop.rpc.status import CODES
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
 
@@ -52,6 +56,26 @@ def test_the_readme_s_script_is_whole() -> None:
     ast.parse(block["text"])
 
 
+def test_every_reason_is_told_with_its_code() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \|", page, re.MULTILINE))
+    assert {reason.value for reason in Reason} <= told.keys()
+    # Reasons that are a class's own have one code; the others are told by `UNAVAILABLE`'s and `NOT_FOUND`'s.
+    own = {kind.reason.value: code.name for kind, code in CODES}
+    assert {reason: told[reason] for reason in own} == own
+    assert {told[f"{what}_NOT_FOUND"] for what in ("USE_CASE", "ENTITY", "SESSION", "RELEASE")} == {
+        "NOT_FOUND"
+    }
+    assert {told[f"{what}_UNAVAILABLE"] for what in ("STORE", "UPSTREAM", "REGISTRY")} == {"UNAVAILABLE"}
+
+
+def test_the_service_config_of_the_page_is_the_one_the_client_has() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    shown = {block["name"]: block["text"] for block in BLOCK.finditer(page)}
+    services = re.findall(r'REPEATABLE = \("(\S+)", "(\S+)"\)', shown["client.py"])[0]
+    assert json.loads(shown["service-config.json"]) == json.loads(service_config(services))
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -65,6 +89,9 @@ def test_the_readme_s_script_is_whole() -> None:
         "docs/off-policy.md",
         "docs/operate.md",
         "docs/secure.md",
+        "docs/clients.md",
+        "docs/scale.md",
+        "docs/traces.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:
