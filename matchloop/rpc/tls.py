@@ -137,7 +137,9 @@ def server_credentials(watched: Watched[TlsMaterial]) -> grpc.ServerCredentials:
         return _configuration(newest)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(given), if_new, require_client_authentication=given.authorities is not None
+        _configuration(given),
+        if_new,  # type: ignore[arg-type]  # gRPC takes None for "nothing new"; its stubs do not say so
+        require_client_authentication=given.authorities is not None,
     )
 
 

@@ -29,7 +29,7 @@ def test_the_settings_of_the_page_are_those_there_are() -> None:
 def test_the_tokens_file_of_the_page_is_one() -> None:
     (block,) = re.findall(r"<!-- file: tokens.toml -->\n```toml\n(.*?)```", PAGE, re.DOTALL)
     (holder,) = parse_tokens(block).values()
-    assert (holder.name, holder.scopes) == ("shop", {Scope.READ, Scope.FEEDBACK})
+    assert (holder.name, holder.scopes) == ("shop", frozenset({Scope.READ, Scope.FEEDBACK}))
     assert (holder.rate, holder.burst) == (200.0, 400)
 
 
