@@ -9,7 +9,8 @@ import subprocess
 import sys
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,8 +54,8 @@ USE_CASE = "developer_startup"
 VARIABLES = {"$__rate_interval": "1m", "$use_case": ".+"}
 SETTINGS = {
     "FEEDBACK_REACTION_GAUGE_SECONDS": "1",
-    "RANKING_EXPERIMENT_POLL_SECONDS": "0.2",
-    "RANKING_EXPERIMENT_GAUGE_SECONDS": "0.5",
+    "RANKING_EXPERIMENT_POLL_SECONDS": "0.5",
+    "RANKING_EXPERIMENT_GAUGE_SECONDS": "1",
     "RANKING_EXPLORATION_SHARES": f"{USE_CASE}=0.5",
 }
 
@@ -80,10 +81,13 @@ def watched() -> Iterator[Watched]:
             environment.setenv(name, value)
         targets = {f"matchloop-{name}": port for name, port in ports.items()}
         targets["matchloop-pushgateway"] = int(gateway.rpartition(":")[2])
-        stack = Stack(folder / "stack", ports=Ports.free(), poll_seconds=0.2)
+        stack = Stack(folder / "stack", ports=Ports.free(), poll_seconds=0.5)
         with stack, prometheus(folder, targets) as running:
             go_round(stack, folder)
             yield Watched(running, stack, ports, gateway)
+            for service in (stack.ranking, stack.candidate, stack.feedback):
+                assert service is not None
+                service.kill()  # how they drain is another test's; it takes seconds
 
 
 def go_round(stack: Stack, folder: Path) -> None:
@@ -95,14 +99,9 @@ def go_round(stack: Stack, folder: Path) -> None:
         for entities in market.only((USE_CASE,)).entities.values():
             load_entities(clients, entities)
         until_recommended(clients, USE_CASE, subjects[0])
-        jobs = begin_jobs(stack, folder)
-        begin_experiment(stack, folder)
-
-        def served_by_both() -> bool:
-            releases = {recommend(clients, USE_CASE, each, preview=True).release for each in subjects[:12]}
-            return releases == {"r1", "r2"}
-
-        until(served_by_both, "lists of both releases")
+        with jobs(stack, folder):
+            begin_experiment(stack, folder)
+            until(lambda: served(clients, subjects[:12]) == {"r1", "r2"}, "both releases", seconds=90.0)
         als = candidate_pb.GetCandidatesRequest(
             use_case=USE_CASE, subject_id=subjects[0], methods=[METHOD_ALS]
         )
@@ -112,7 +111,11 @@ def go_round(stack: Stack, folder: Path) -> None:
         gone = EntityKey(kind=load_use_cases()[USE_CASE].subject, id=subjects[-1])
         clients.catalog.EraseEntity(catalog_pb.EraseEntityRequest(key=gone), timeout=10)
     tell_training()
-    assert [job.wait(60) for job in jobs] == [0, 0]
+
+
+def served(clients: Clients, subjects: Sequence[str]) -> set[str]:
+    """Return the releases that make their lists."""
+    return {recommend(clients, USE_CASE, subject, preview=True).release for subject in subjects}
 
 
 def begin_experiment(stack: Stack, folder: Path) -> None:
@@ -156,15 +159,16 @@ def react(clients: Clients, subject: str) -> None:
     clients.feedback.RecordDislike(feedback_pb.RecordDislikeRequest(dislike=dislike), timeout=10)
 
 
-def begin_jobs(stack: Stack, folder: Path) -> list[subprocess.Popen[bytes]]:
-    """Start those of feedback_svc."""
+@contextmanager
+def jobs(stack: Stack, folder: Path) -> Iterator[None]:
+    """Run those of feedback_svc meanwhile."""
     environment = {
         **os.environ,
         "FEEDBACK_DATABASE_URL": stack.database_url,
         "FEEDBACK_RETAIN_VIEWS_DAYS": "30",
     }
     commands = ["export", "--out", str(folder / "snapshot")], ["retention"]
-    return [
+    started = [
         subprocess.Popen(
             [sys.executable, "-m", f"feedback_svc.{name}", *told],
             env=environment,
@@ -173,6 +177,11 @@ def begin_jobs(stack: Stack, folder: Path) -> list[subprocess.Popen[bytes]]:
         )
         for name, *told in commands
     ]
+    try:
+        yield
+    finally:
+        codes = [job.wait(120) for job in started]
+    assert codes == [0, 0]
 
 
 def tell_training() -> None:
