@@ -28,6 +28,8 @@ CREATE TRIGGER planted BEFORE INSERT ON sessions EXECUTE FUNCTION planted();
 CREATE TRIGGER planted BEFORE INSERT ON interactions EXECUTE FUNCTION planted();
 """
 HEADER_BYTES = 100
+GRACE_SECONDS = 30.0
+"""From SIGTERM to SIGKILL, as Kubernetes has it."""
 PULLED = "DROP FUNCTION IF EXISTS planted() CASCADE"
 
 
@@ -85,7 +87,7 @@ def restart(service: ServiceProcess) -> None:
     Unavailable
         If it did not end by itself, with code 0.
     """
-    code = service.stop()
+    code = service.stop(GRACE_SECONDS)
     if code:
         raise Unavailable(f"{service.name} ended with code {code}")
     service.start()

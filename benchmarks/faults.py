@@ -33,7 +33,7 @@ from playground.market import Market
 from playground.stack import Ports, Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from benchmarks.fault_load import Answer
 
@@ -193,11 +193,10 @@ def _percentiles(milliseconds: Iterable[float]) -> tuple[float, float]:
     return (float(np.percentile(values, 50)), float(np.percentile(values, 99))) if values else (0.0, 0.0)
 
 
-def fault_figures(rows: Sequence[Row], *, seconds: float, rate: float) -> list[Figures]:
+def fault_figures(rows: Sequence[Row], *, seconds: float, rate: float) -> Iterator[Figures]:
     """Start a stack, load a market, measure the rows one after the other."""
     use_case = load_use_cases()[USE_CASE]
     market = Market.generated(load_use_cases(), seed=7, now=datetime.now(UTC)).only((USE_CASE,))
-    found = []
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch, fault_environment():
         Path(scratch).chmod(0o755)
         stack = Stack(Path(scratch) / "stack", ports=Ports.free(), poll_seconds=0.5)
@@ -208,27 +207,13 @@ def fault_figures(rows: Sequence[Row], *, seconds: float, rate: float) -> list[F
                 stack, use_case, subjects=direction.subject_ids, items=direction.item_ids
             ) as world:
                 for row in rows:
-                    found.append(measure(world, row, seconds=seconds, rate=rate))
-                    console.print(asdict(found[-1]))
-    return found
+                    yield measure(world, row, seconds=seconds, rate=rate)
 
 
 def fault_table(found: Sequence[Figures]) -> Table:
     """Return the figures as a table for people."""
-    table = Table(
-        *(
-            "what fails",
-            "seconds",
-            "lists",
-            "failed",
-            "refused",
-            "degraded",
-            "p50 ms",
-            "p99 ms",
-            "whole after",
-        ),
-        *("reactions", "resent", "lost", "doubled"),
-    )
+    columns = ("what fails", "seconds", "lists", "failed", "refused", "degraded", "p50 ms", "p99 ms")
+    table = Table(*columns, "whole after", "feedback", "resent", "lost", "doubled")
     for each in found:
         numbers = (each.sent, each.failed, each.refused, each.degraded)
         kept = (each.reactions + each.sessions, each.resent, each.lost, each.doubled)
@@ -263,14 +248,19 @@ def main(
     """Measure, print, write; exits with 1 when something is not as the failure table promises."""
     told = about()
     rows = [row for row in ROWS if not only or row.fails in only]
-    found = fault_figures(rows, seconds=seconds, rate=rate)
+    found: list[Figures] = []
+    try:
+        for figures in fault_figures(rows, seconds=seconds, rate=rate):
+            found.append(figures)
+            console.print(asdict(figures))
+    finally:  # what was measured is kept, whatever ends it
+        if out is not None:
+            write_report(out, told, {"rows": [asdict(each) for each in found]}, targets_of(found))
     console.print(fault_table(found))
     wrong = [
         f"{row.fails}: {fault}" for row, each in zip(rows, found, strict=True) for fault in each.faults(row)
     ]
     console.print(*wrong, sep="\n")
-    if out is not None:
-        write_report(out, told, {"rows": [asdict(each) for each in found]}, targets_of(found))
     raise typer.Exit(int(bool(wrong)))
 
 

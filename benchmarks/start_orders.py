@@ -85,13 +85,14 @@ def main(
                 with stack.clients() as clients:
                     until_whole(clients, subject)
                 took[", ".join(order)] = time.monotonic() - began
+                console.print(f"{took[', '.join(order)]:.1f} s: {', '.join(order)}")
             finally:
                 stack.stop()
     seconds = list(took.values())
     target = Target(
         "whole_after_last_start_seconds", max(seconds), BOUND, Better.LOWER, min(seconds), max(seconds)
     )
-    console.print(took, targets_table("start orders", [target]))
+    console.print(targets_table("start orders", [target]))
     if out is not None:
         write_report(out, told, {"seconds": took}, [target])
 

@@ -28,6 +28,8 @@ Response = TypeVar("Response")
 
 MAX_METADATA_BYTES = 64 * 1024
 KEEPALIVE_SECONDS = 30
+CONNECT_SECONDS = 5
+"""Longest for a connection to come about, handshakes included; one that is refused is tried again sooner."""
 
 
 def service_config(idempotent: Sequence[str], *, attempts: int = 3, watch_health: bool = False) -> str:
@@ -122,7 +124,7 @@ def open_channel(
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # what gRPC calls the time to connect
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.use_local_subchannel_pool", int(own_connection)),
     ]

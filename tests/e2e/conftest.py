@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -33,9 +32,12 @@ def market() -> Market:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, market: Market) -> Iterator[Stack]:
-    folder: Path = tmp_path_factory.mktemp("stack")
-    with fault_environment(), Stack(folder, ports=Ports.free(), poll_seconds=0.2) as running:
+def stack(market: Market) -> Iterator[Stack]:
+    with (
+        open_folder() as folder,
+        fault_environment(),
+        Stack(folder, ports=Ports.free(), poll_seconds=0.2) as running,
+    ):
         with running.clients() as clients:
             for entities in market.only((USE_CASE,)).entities.values():
                 load_entities(clients, entities)

@@ -1,8 +1,12 @@
-"""Retries have a budget: what is down is not asked many times over, and asked again when it is back."""
+"""What is down is not asked many times over, and asked again when it is back; what is slow is waited for."""
 
 from __future__ import annotations
 
+import select
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -19,6 +23,7 @@ FREE = 10
 """Failures that may be repeated: half of the 20 tokens there are."""
 TO_EARN_THEM_BACK = 130
 """Good answers after which two failures may be repeated: ten earn one token."""
+SLOW_SECONDS = 0.5
 
 
 @pytest.fixture
@@ -64,3 +69,30 @@ def test_single_failures_are_retried_and_the_budget_comes_back(
     assert failures(stub, TO_EARN_THEM_BACK) == 0
     servicer.away = 2
     assert failures(stub, 1) == 0
+
+
+def test_a_server_that_is_slow_to_shake_hands_is_waited_for() -> None:
+    with (
+        Server(ServerSettings(linger_seconds=0.0), [service(make_echo())]) as server,
+        socket.create_server(("127.0.0.1", 0)) as door,
+        ThreadPoolExecutor(2) as pool,
+        open_channel(f"127.0.0.1:{door.getsockname()[1]}") as channel,
+    ):
+        let_in = pool.submit(forward, door, server.port)
+        answer = pb_grpc.CatalogServiceStub(channel).GetEntity(request("echo"), timeout=10)
+        assert answer.entity.key.kind == "echo"
+        channel.close()
+        let_in.result(10)
+
+
+def forward(door: socket.socket, port: int) -> None:
+    """Let one connection in, a while after it came, and pass on what both sides say."""
+    client, _ = door.accept()
+    threading.Event().wait(SLOW_SECONDS)
+    with client, socket.create_connection(("127.0.0.1", port)) as server:
+        while True:
+            for ready in select.select([client, server], [], [], 10)[0]:
+                sent = ready.recv(65_536)
+                if not sent:
+                    return
+                (server if ready is client else client).sendall(sent)
