@@ -36,5 +36,11 @@ def told() -> Iterator[None]:
         typer.echo(error.message, err=True)
         raise typer.Exit(1) from None
     except DBAPIError as error:
-        typer.echo(str(error.orig).strip(), err=True)
+        typer.echo(_without_values(error), err=True)
         raise typer.Exit(1) from None
+
+
+def _without_values(error: DBAPIError) -> str:
+    """Return PostgreSQL's message without its details, which quote rows."""
+    told = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+    return str(told or error.orig).strip()

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from matchloop.days import SECONDS_A_DAY
 from matchloop.errors import DeadlinePassed, InvalidInput, MatchloopError, NotImplementedYet, Overloaded
-from matchloop.observe import logs, tracing
+from matchloop.observe import faults, logs, tracing
 from matchloop.rpc import deadline, spans
 from matchloop.rpc.status import REQUEST_ID_KEY, WireStatus, code_of, internal_status, to_status
 
@@ -245,7 +245,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         if isinstance(error, NotImplementedError):  # what the generated base class raises
             return to_status(NotImplementedYet(f"{name} is not implemented yet"), request_id=request_id)
         self._metrics.unexpected_errors.labels(service, name).inc()
-        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exc_info=error)
+        # Told here: a formatter that shows local variables would show the request.
+        _log.error("unexpected_error", rpc_service=service, rpc_method=name, exception=faults.told(error))
         return internal_status(request_id=request_id)
 
 

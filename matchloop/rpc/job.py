@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from matchloop.observe import logs, tracing
+from matchloop.errors import MatchloopError
+from matchloop.observe import faults, logs, tracing
 from matchloop.rpc import spans
 from matchloop.rpc.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_log = logs.get_logger()
 
 
 class JobSettings(BaseSettings):
@@ -39,6 +42,8 @@ def job(service: str, command: str) -> Iterator[None]:
     ------
     InvalidInput
         For faulty ``MATCHLOOP_LOG_LEVEL`` or ``MATCHLOOP_TRACING_*``.
+    SystemExit
+        With code 1, in place of an error that is none of matchloop's: it is logged.
     """
     logs.configure_logging(read_settings(JobSettings).log_level, service=service)
     spans.begin(service)
@@ -47,6 +52,11 @@ def job(service: str, command: str) -> Iterator[None]:
         with tracing.span(f"{service} {command}") as span:
             span.set("matchloop.request_id", logs.request_id.get() or "")
             yield
+    except MatchloopError:
+        raise
+    except Exception as error:  # noqa: BLE001 - told as a log may, not with what it quotes
+        _log.error("job_failed", command=command, exception=faults.told(error))
+        raise SystemExit(1) from None
     finally:
         logs.request_id.reset(token)
         tracing.close()

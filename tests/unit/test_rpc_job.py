@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from matchloop.errors import Unavailable
 from matchloop.observe import logs
 from matchloop.rpc.channel import request_metadata
 from matchloop.rpc.job import job
@@ -43,6 +44,18 @@ def test_lines_and_calls_of_a_run_bear_its_id(capsys: pytest.CaptureFixture[str]
     assert [line["request_id"] for line in lines] == sent
     assert len(set(sent)) == 2
     assert request_metadata() == ()
+
+
+def test_a_bug_ends_a_run_with_a_line_and_without_what_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, job("training_jobs", "retrain"):
+        float("SECRET-7")
+    assert ended.value.code == 1
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["command"], line["level"]) == ("job_failed", "retrain", "error")
+    assert "ValueError: (message withheld)" in line["exception"]
+    with pytest.raises(Unavailable), job("training_jobs", "retrain"):
+        raise Unavailable("told by the command itself")
+    assert capsys.readouterr().err == ""
 
 
 def test_faulty_settings_end_a_command_with_the_variable_named(monkeypatch: pytest.MonkeyPatch) -> None:
