@@ -181,7 +181,11 @@ def main(
         float, typer.Option(min=0.0, help="Seconds to go on trying while tables are in use.")
     ] = PATIENCE,
     restored: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--restored", help="The database was restored from a dump into a new cluster.")
+        bool,
+        typer.Option(
+            "--restored",
+            help="The database was restored or recovered by other means than feedback_svc.restore.",
+        ),
     ] = False,
 ) -> None:
     """Bring the database named by FEEDBACK_DATABASE_URL to the current schema."""
