@@ -50,7 +50,9 @@ def test_an_image_installs_its_extras_and_runs_as_nobody() -> None:
         assert f"'.[{','.join(extras)}]'" in stage[f"{image}-packages"]
         assert f"--from={image}-packages" in stage[image]
         assert "HEALTHCHECK" in stage[image]
+        assert "USER root" not in stage[image].rpartition("USER 10001:10001")[2]
     assert "USER 10001:10001" in stages()["base"]
+    assert "postgresql-client" in stages()["feedback"]
 
 
 def test_every_command_of_the_dockerfile_is_a_module() -> None:
