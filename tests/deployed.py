@@ -15,10 +15,10 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matchloop.rpc.probe import probe
-from playground.processes import free_port
+from playground.processes import free_port, port_in_use
 from tests.e2e.waiting import until
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ class Secrets(dict[str, "Mapping[str, str]"]):
     """Secrets by name; with the hash that kustomize adds to those it makes, or without."""
 
     def __missing__(self, name: str) -> Mapping[str, str]:
-        return self[name.rpartition("-")[0]]
+        made = name.rpartition("-")[0]
+        if not made:
+            raise KeyError(name)
+        return self[made]
 
 
 @dataclass
@@ -148,24 +151,40 @@ class Deployed:
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             folder = self.folder / "volumes" / (claim or f"{workload.name}-{mount['name']}")
             folder.mkdir(parents=True, exist_ok=True)
-            if "configMap" in volume:
-                for name, text in self.manifests.data(volume["configMap"]["name"]).items():
-                    (folder / name).write_text(text)
+            for name, text in self._held(volume).items():
+                (folder / name).write_text(text)
             found[mount["mountPath"]] = folder
         return found
+
+    def _held(self, volume: Object) -> Mapping[str, str]:
+        """Return the files that a volume comes with."""
+        if "configMap" in volume:
+            return self.manifests.data(volume["configMap"]["name"])
+        if "secret" not in volume:
+            return {}
+        held, items = self.secrets[volume["secret"]["secretName"]], volume["secret"].get("items")
+        return held if items is None else {item["path"]: held[item["key"]] for item in items}
 
     def _ready(self, name: str, container: Object) -> bool:
         code = self._running[name].poll()
         assert code is None, f"{name} ended with {code}:\n{self.log(container['name'])}"
-        return self.probed(container, "readinessProbe")
+        return self.probed(name, "readinessProbe")
 
-    def probed(self, container: Object, which: str) -> bool:
+    def probed(self, name: str, which: str) -> bool:
         """Ask what a probe of the kubelet asks."""
-        asked: dict[str, Any] = container[which]
-        if "grpc" in asked:
-            address = f"127.0.0.1:{self.port(asked['grpc']['port'])}"
-            return probe(address, asked["grpc"].get("service", "")) == "SERVING"
-        return _answers(self.port(5000), asked["httpGet"]["path"])
+        workload = self.manifests.workload(name)
+        (container,) = workload.pod["spec"]["containers"]
+        asked = container[which]
+        if "httpGet" in asked:
+            return _answers(self.port(5000), asked["httpGet"]["path"])
+        if not port_in_use(self.port(container["ports"][0]["containerPort"])):
+            return False  # not worth a process or a channel
+        if "exec" in asked:
+            return self._start(workload, {**container, **asked["exec"], "args": []}).wait(60) == 0
+        return (
+            probe(f"127.0.0.1:{self.port(asked['grpc']['port'])}", asked["grpc"].get("service", ""))
+            == "SERVING"
+        )
 
 
 def _answers(port: int, path: str) -> bool:

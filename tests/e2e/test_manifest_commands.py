@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from rich.console import Console
 
 from matchloop.release import CHAMPION, MlflowRegistry
+from matchloop.rpc.credentials import ClientCredentials, ClientSettings
+from matchloop.rpc.tokens import Scope, entry, new_token
 from matchloop.usecase import load_use_cases
+from playground.certificates import Authority
 from playground.clients import Addresses, Clients
 from playground.load import load_market
 from playground.market import Market
@@ -51,6 +56,12 @@ tolerance = 1.0
 """
 """In place of the preset: seconds, not minutes; what it makes need not be good."""
 FORWARD, REVERSE = "investor_startup", "startup_investor"
+HOLDERS = {
+    "candidate": frozenset({Scope.READ}),
+    "ranking": frozenset({Scope.READ, Scope.FEEDBACK}),
+    "jobs": frozenset({Scope.READ, Scope.ADMIN}),
+    "client": frozenset({Scope.READ, Scope.FEEDBACK, Scope.CATALOGUE}),
+}
 SERVICES = ("matchloop-mlflow", "matchloop-feedback", "matchloop-candidate", "matchloop-ranking")
 
 
@@ -66,12 +77,12 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def manifests() -> Manifests:
-    return built("prod")
+    return built("prod-secure")
 
 
 @pytest.fixture(scope="module")
 def cluster(manifests: Manifests, postgres: EmbeddedPostgres) -> Iterator[Cluster]:
-    """The production overlay, with a small market in its record."""
+    """The production overlay with certificates and tokens, and a small market in its record."""
     market = Market.generated(
         load_use_cases(),
         seed=7,
@@ -81,7 +92,7 @@ def cluster(manifests: Manifests, postgres: EmbeddedPostgres) -> Iterator[Cluste
     with open_folder() as folder:
         preset = folder / "small.toml"
         preset.write_text(CONFIG)
-        secrets = Secrets({"matchloop-database": {"url": postgres.create_database("deployed")}})
+        secrets = _secrets(manifests, folder, postgres.create_database("deployed"))
         deployed = Deployed(manifests, folder, secrets, {"--config=default": f"--config={preset}"})
         try:
             deployed.serve(*SERVICES)
@@ -90,7 +101,7 @@ def cluster(manifests: Manifests, postgres: EmbeddedPostgres) -> Iterator[Cluste
             }
             addresses = Addresses(**{name: f"127.0.0.1:{port}" for name, port in ports.items()})
             registry = MlflowRegistry(f"http://127.0.0.1:{deployed.port(5000)}")
-            with Clients(addresses) as clients:
+            with Clients(addresses, credentials=_credentials(folder, secrets)) as clients:
                 load_market(clients, market, np.random.default_rng(7), Console(quiet=True))
                 yield Cluster(deployed, clients, market, registry)
         finally:
@@ -98,11 +109,44 @@ def cluster(manifests: Manifests, postgres: EmbeddedPostgres) -> Iterator[Cluste
     assert codes == dict.fromkeys(SERVICES, 0)
 
 
+def _secrets(manifests: Manifests, folder: Path, database: str) -> Secrets:
+    """Make what operators bring, and what cert-manager issues."""
+    authority, found = Authority(folder / "authority"), Secrets({"matchloop-database": {"url": database}})
+    for name, certificate in manifests.of_kind("Certificate").items():
+        if not certificate["spec"].get("isCA"):
+            issued = authority.issue(name, hosts=[*certificate["spec"]["dnsNames"], "127.0.0.1"])
+            files = {"tls.crt": issued.certificate, "tls.key": issued.key, "ca.crt": authority.certificate}
+            found[certificate["spec"]["secretName"]] = {n: file.read_text() for n, file in files.items()}
+    tokens = {name: new_token() for name in HOLDERS}
+    entries = [entry(name, tokens[name], scopes, None) for name, scopes in HOLDERS.items()]
+    found["matchloop-tokens"] = {"tokens.toml": "\n".join(entries)}
+    found["matchloop-client-tokens"] = tokens
+    return found
+
+
+def _credentials(folder: Path, secrets: Secrets) -> ClientCredentials:
+    """Return what a client of another namespace shows: a certificate and a token of its own."""
+    issued = folder / "authority" / "matchloop-jobs"
+    return ClientCredentials(
+        ClientSettings(
+            ca_file=folder / "authority" / "ca.pem",
+            cert_file=issued.with_suffix(".pem"),
+            key_file=issued.with_suffix(".key"),
+            token=SecretStr(secrets["matchloop-client-tokens"]["client"]),
+        )
+    )
+
+
 def test_services_start_and_hold_their_probes(cluster: Cluster) -> None:
+    """Those of readiness held already: `Deployed.serve` waits for them."""
     for name in SERVICES:
         (container,) = cluster.deployed.manifests.workload(name).pod["spec"]["containers"]
-        for which in ("startupProbe", "livenessProbe", "readinessProbe"):
-            assert cluster.deployed.probed(container, which), f"{name}: {which}"
+        asked = [
+            {k: container[p].get(k) for k in ("exec", "grpc", "httpGet")}
+            for p in ("startupProbe", "livenessProbe")
+        ]
+        assert asked[0] == asked[1]
+        assert cluster.deployed.probed(name, "livenessProbe"), name
 
 
 def test_every_job_runs_and_what_is_trained_is_served(cluster: Cluster) -> None:
@@ -110,7 +154,7 @@ def test_every_job_runs_and_what_is_trained_is_served(cluster: Cluster) -> None:
     champion = cluster.registry.resolve(FORWARD, CHAMPION)
     assert champion is not None
     subject = cluster.market.direction(FORWARD).subject_ids[0]
-    until(lambda: _release(cluster, subject) == champion.release, "the release served")
+    until(lambda: _release(cluster, subject) == champion.release, "the release served", seconds=60.0)
     _run(cluster, "matchloop-monitor-forward", "matchloop-drift-forward")
 
 

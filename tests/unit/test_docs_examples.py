@@ -93,6 +93,7 @@ def test_the_service_config_of_the_page_is_the_one_the_client_has() -> None:
         "docs/scale.md",
         "docs/backup.md",
         "docs/traces.md",
+        "docs/install.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

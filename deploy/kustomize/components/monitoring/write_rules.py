@@ -25,7 +25,8 @@ def operator_rules() -> str:
         for name, file in files.items()
         if "groups" in file
     ]
-    return HEAD + yaml.safe_dump_all(rules, sort_keys=False, width=110)
+    written: str = yaml.safe_dump_all(rules, sort_keys=False, width=110)
+    return HEAD + written
 
 
 if __name__ == "__main__":
