@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-import structlog
 
 from matchloop.catalog.v1 import catalog_service_pb2 as pb
 from matchloop.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
@@ -43,14 +41,10 @@ def collector(tmp_path: Path) -> Iterator[Collector]:
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+def log() -> io.StringIO:
     stream = io.StringIO()
     logs.configure_logging(stream=stream)
-    yield stream
-    root.handlers[:], root.level = before
-    structlog.reset_defaults()
+    return stream
 
 
 def ask(kind: str, *, headers: tuple[tuple[str, str], ...] = ()) -> str:

@@ -11,7 +11,6 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from prometheus_client import CollectorRegistry
 
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Text
@@ -21,18 +20,12 @@ from matchloop.observe.exporter import Exporter
 from matchloop.observe.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    target = io.StringIO()
-    yield target
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def stream() -> io.StringIO:
+    return io.StringIO()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from matchloop.errors import Unavailable
 from matchloop.observe import logs
@@ -18,16 +16,7 @@ from matchloop.rpc.job import job
 from matchloop.rpc.status import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
-    structlog.reset_defaults()
+    pass
 
 
 def test_lines_and_calls_of_a_run_bear_its_id(capsys: pytest.CaptureFixture[str]) -> None:
