@@ -36,7 +36,7 @@ def stack(market: Market) -> Iterator[Stack]:
     with (
         open_folder() as folder,
         fault_environment(),
-        Stack(folder, ports=Ports.free(), poll_seconds=0.2) as running,
+        Stack(folder, ports=Ports.free(), poll_seconds=0.5) as running,
     ):
         with running.clients() as clients:
             for entities in market.only((USE_CASE,)).entities.values():

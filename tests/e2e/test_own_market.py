@@ -110,7 +110,7 @@ def market() -> Iterator[Market]:
         (use_cases / "student_course.toml").write_text(page("use-cases.md", "use-cases/student_course.toml"))
         with (
             Stack(
-                folder / "stack", ports=Ports.free(), use_case_folders=(use_cases,), poll_seconds=0.2
+                folder / "stack", ports=Ports.free(), use_case_folders=(use_cases,), poll_seconds=0.5
             ) as stack,
             stack.clients() as clients,
         ):

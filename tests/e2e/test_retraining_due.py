@@ -64,7 +64,7 @@ def market() -> Market:
 @pytest.fixture(scope="module")
 def stack(market: Market) -> Iterator[Stack]:
     """A stack of its own with a champion: a retraining marks every negative there is."""
-    with open_folder() as folder, Stack(folder, ports=Ports.free(), poll_seconds=0.2) as running:
+    with open_folder() as folder, Stack(folder, ports=Ports.free(), poll_seconds=0.5) as running:
         with running.clients() as clients:
             for entities in market.only((USE_CASE,)).entities.values():
                 load_entities(clients, entities)
