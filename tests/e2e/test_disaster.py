@@ -27,7 +27,7 @@ from tests.e2e.waiting import recommend, until, until_recommended
 from tests.feedback_worlds import open_folder
 from training_jobs import registry_backup
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
 RELEASES = ("before", "champion", "after")
 """Registered in this order; the second is champion."""

@@ -31,6 +31,8 @@ from tests.manifests import Manifests, built
 
 __all__ = ["postgres"]
 
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(500)]
+
 CONFIG = """
 [als]
 factors = 16

@@ -33,7 +33,7 @@ from playground.processes import ServiceProcess
 from tests.e2e.trained import USE_CASE, Trained
 from tests.e2e.waiting import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
 LONGEST = 5.0
 """Seconds from an upsert to a list with the item."""

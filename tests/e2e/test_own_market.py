@@ -29,7 +29,7 @@ from tests.e2e.waiting import until
 from tests.feedback_worlds import open_folder
 from tests.integration.span_collector import CollectedSpan, CollectorProcess
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<text>.*?)```\n", re.DOTALL)
@@ -271,7 +271,7 @@ def test_the_use_case_is_trained_as_the_page_says(market: Market) -> None:
         "FEEDBACK_DATABASE_URL": market.stack.database_url,
         "MATCHLOOP_LOG_LEVEL": "INFO",
     }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=170)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     release = re.search(r"(student_course-w\S+) is champion", done.stdout)
     assert release is not None, done.stdout

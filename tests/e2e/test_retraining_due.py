@@ -181,7 +181,7 @@ def test_drift_is_told_and_trained_away(stack: Stack, market: Market) -> None:
 def trained_by_one_of_two(stack: Stack) -> str:
     """Run two jobs at once, of which one trains and the other does nothing; return what the first said."""
     both = [retraining(stack, CONFIG, "--if-due") for _ in range(2)]
-    said = [(process.communicate(timeout=170)[0], process.returncode) for process in both]
+    said = [(process.communicate(timeout=300)[0], process.returncode) for process in both]
     assert sorted(code for _, code in said) == [0, 5], said
     trained, refused = sorted(said, key=lambda each: each[1])
     assert "is champion" in trained[0]

@@ -40,7 +40,7 @@ from tests.e2e.waiting import recommend, until, until_recommended
 from training_jobs.negatives import mark_negatives_used, retraining_status
 from training_jobs.operations import Operations
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
 USE_CASE = "developer_startup"
 

@@ -69,7 +69,7 @@ class Trained:
 def retrained(stack: Stack, config: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the command an operator runs, from a fresh export to the promotion."""
     output = retraining(stack, config, *more)
-    out, err = output.communicate(timeout=170)
+    out, err = output.communicate(timeout=300)
     return subprocess.CompletedProcess(output.args, output.returncode, out, err)
 
 
@@ -81,7 +81,7 @@ def retraining(stack: Stack, config: str, *more: str) -> subprocess.Popen[str]:
 def drifted(stack: Stack, config: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Ask how far what is served has left what was trained on."""
     process = _jobs(stack, config, "drift", *more)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
