@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from rich.console import Console
@@ -200,6 +201,13 @@ def answers_of(made: Guarded) -> dict[str, tuple[str, str]]:
     return {subject: (reply.arm, reply.release) for subject, reply in replies.items()}
 
 
+def reached(made: Guarded) -> bool:
+    """Whether ranking_svc answers over a connection that saw it go and waits before it tries again."""
+    with suppress(grpc.RpcError):
+        return bool(recommend(made.clients, USE_CASE, "nobody", preview=True).items)
+    return False
+
+
 def test_an_experiment_gives_its_share_the_challenger_and_tells_what_came_of_it(guarded: Guarded) -> None:
     made = guarded
     assert {arm for arm, _ in answers_of(made).values()} == {""}
@@ -226,6 +234,7 @@ def test_an_experiment_gives_its_share_the_challenger_and_tells_what_came_of_it(
     made.stack.ranking.kill()
     made.stack.ranking.start()
     made.stack.ranking.wait_serving()
+    until(lambda: reached(made), "our own connection")
     until(lambda: answers_of(made) == expected, "the same arms after a restart")
 
     made.traffic()
