@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.retrieval_world import USE_CASE, VIEWERS, subject
+from benchmarks.retrieval_world import RELEASE, USE_CASE, VIEWERS, subject
 from matchloop.candidate.v1 import candidate_service_pb2 as calls
 from matchloop.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
 from matchloop.feedback.v1 import session_pb2
@@ -75,6 +75,7 @@ def call_rounds(
                 own.append(seconds)
                 taken[tier.value].append(seconds)
                 assert len(reply.candidates) == count
+                assert reply.release == RELEASE, "the release is not served"
                 methods[tier.value].update(session_pb2.Method.Name(each.method) for each in reply.candidates)
             noops += other
             ratios.append(float(np.median(own) / np.median(other)))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matchloop.retrieval.vector_index import VectorIndex
 
 USE_CASE: Final = "user_movie"
+RELEASE: Final = "benchmark"
 WIDTH: Final = 128
 VIEWERS: Final = 30
 """Made-up subjects of each tier."""
@@ -193,7 +194,7 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
     Choices({tier: own.methods.of(tier) for tier in Tier}).write(folder)
     return Manifest.write(
         folder,
-        release="benchmark",
+        release=RELEASE,
         use_case=own,
         created=datetime.now(UTC),
         snapshot=SnapshotReference(watermark="1", manifest_sha256="0" * 64),
