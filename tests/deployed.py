@@ -88,10 +88,10 @@ class Deployed:
         return self.begin(name, container).wait(JOB_SECONDS)
 
     def begin(self, name: str, container: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a container that ends by itself: the one of that name, else the only one."""
+        """Start a container that ends by itself: the one of that name, else the one that runs last."""
         workload = self.manifests.workload(name)
         chosen = [each for each in workload.containers if container in (None, each["name"])]
-        return self._start(workload, chosen[0])
+        return self._start(workload, chosen[-1])
 
     def log(self, container: str) -> str:
         """Return what containers of this name printed."""

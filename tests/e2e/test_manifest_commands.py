@@ -157,12 +157,14 @@ def test_every_job_runs_and_what_is_trained_is_served(cluster: Cluster) -> None:
     assert champion is not None
     subject = cluster.market.direction(FORWARD).subject_ids[0]
     until(lambda: _release(cluster, subject) == champion.release, "the release served", seconds=60.0)
-    _run(cluster, "matchloop-monitor-forward", "matchloop-drift-forward")
+    # The record before the registry, which is what a pod does with its containers.
+    assert cluster.deployed.run("matchloop-backup", "record") == 0, cluster.deployed.log("record")
+    _run(cluster, "matchloop-monitor-forward", "matchloop-drift-forward", "matchloop-backup")
 
 
 def test_the_other_direction_is_the_same_but_for_its_use_case(manifests: Manifests) -> None:
     """So what runs for one runs for the other: the use case is a variable, and its claim its own."""
-    ran = {"matchloop-retention", "matchloop-export"}
+    ran = {"matchloop-retention", "matchloop-export", "matchloop-backup"}
     for name in set(manifests.of_kind("CronJob")) - ran:
         told = {way: _told(manifests, name.rpartition("-")[0], way) for way in ("forward", "reverse")}
         assert told["forward"][0] == told["reverse"][0], name
