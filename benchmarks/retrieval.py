@@ -112,9 +112,8 @@ def search_rounds(index: VectorIndex, progress: Progress) -> tuple[list[float], 
 
 
 def registered(index: VectorIndex, recall: float, items: int, folder: Path) -> str:
-    """Return the address of a registry that holds a release over the index, of features as they are now."""
-    made_for = use_case().schema_fingerprint[:12]
-    uri = f"sqlite:///{folder / f'mlflow-{items}-{made_for}.db'}"
+    """Return the address of a registry that holds a release over the index."""
+    uri = f"sqlite:///{folder / f'mlflow-{items}.db'}"
     registry = MlflowRegistry(uri)
     if registry.resolve(USE_CASE, "champion") is None:
         unfinished = folder / "release"
@@ -202,20 +201,22 @@ def main(
         recall = index.recall(clustered(QUERIES, np.random.default_rng(9)), K)
         figures |= spent
         progress.advance(steps)
-        registry = registered(index, recall, items, folder)
+        served = folder / use_case().schema_fingerprint[:12]
+        served.mkdir(exist_ok=True)
+        registry = registered(index, recall, items, served)
         del index
         progress.advance(steps)
         feedback = stack.enter_context(store(items, folder))
-        # What an earlier run kept may be of another making: the start that counts follows one of this one's.
-        kept = folder / "cache" / FILE
+        # What an earlier run kept may be of another making: the start that counts follows one of ours.
+        kept = served / "cache" / FILE
         was_kept = kept.is_file()
         name = "earlier_start_s" if was_kept else "first_start_s"
-        with candidates(feedback, registry, folder, figures, name) as service:
+        with candidates(feedback, registry, served, figures, name) as service:
             figures[f"{name[:-2]}_memory_gb"] = memory_gb(service.pid)
             while not kept.is_file():
                 time.sleep(0.2)
         progress.advance(steps)
-        with candidates(feedback, registry, folder, figures, "start_s") as service:
+        with candidates(feedback, registry, served, figures, "start_s") as service:
             ratios = call_rounds(service.address, K, ROUNDS, figures, progress)
             memory = memory_gb(service.pid)
         progress.advance(steps)
