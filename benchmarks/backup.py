@@ -10,7 +10,6 @@ server while the service goes on; what was acknowledged before the backup began 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.ingest import data_folder
 from benchmarks.record_callers import RecordCallers
-from benchmarks.report import Better, Target, about, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from benchmarks.upgrade import ROOT, fill, lost, service, table_of
 from feedback_svc.backup.make import back_up
 from feedback_svc.backup.restore import restore
@@ -32,7 +31,7 @@ console = Console(width=120)
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     rows: Annotated[int, typer.Option(min=1000, help="Reactions stored before.")] = 1_000_000,
     seconds: Annotated[float, typer.Option(min=1.0, help="How long each quiet phase lasts.")] = 15.0,
     jobs: Annotated[int, typer.Option(min=1, help="Tables dumped and restored at a time.")] = 1,
@@ -81,6 +80,7 @@ def main(
     }
     write_report(out, told, figures, targets)
     console.print(table_of(callers.phases))
+    console.print(targets_table("backup", targets))
     console.print(
         f"{sum(backup.rows.values()):,} rows: {stored / 1e6:,.0f} MB in {during.lasted:.1f} s,"
         f" back in {restoring:.1f} s; {failed} calls failed;"

@@ -26,7 +26,7 @@ from benchmarks.fault_kinds import SECRET
 from benchmarks.fault_load import FaultLoad
 from benchmarks.fault_rows import ROWS, Row
 from benchmarks.fault_world import World, fault_environment, fault_world, until
-from benchmarks.report import Better, Target, about, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.usecase import load_use_cases
 from playground.load import load_market
 from playground.market import Market
@@ -240,7 +240,7 @@ def targets_of(found: Sequence[Figures]) -> list[Target]:
 
 
 def main(
-    out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
+    out: Out = None,
     seconds: Annotated[float, typer.Option(help="Of load for each row, at least.")] = 60.0,
     rate: Annotated[float, typer.Option(help="Lists a second.")] = 20.0,
     only: Annotated[list[str] | None, typer.Option(help="Rows, by what fails.")] = None,
@@ -254,9 +254,9 @@ def main(
             found.append(figures)
             console.print(asdict(figures))
     finally:  # what was measured is kept, whatever ends it
-        if out is not None:
-            write_report(out, told, {"rows": [asdict(each) for each in found]}, targets_of(found))
+        write_report(out, told, {"rows": [asdict(each) for each in found]}, targets_of(found))
     console.print(fault_table(found))
+    console.print(targets_table("faults", targets_of(found)))
     wrong = [
         f"{row.fails}: {fault}" for row, each in zip(rows, found, strict=True) for fault in each.faults(row)
     ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,7 +19,7 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from benchmarks.gate_trials import trials
-from benchmarks.report import about, write_report
+from benchmarks.report import Out, about, write_report
 from matchloop.usecase import load_use_cases
 from playground.market import Market
 from training_jobs.config import GateConfig
@@ -83,7 +82,7 @@ def _share(which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
 
 
 def main(
-    out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
+    out: Out = None,
     first_seed: Annotated[int, typer.Option(help="Of the markets.")] = 100,
     markets: Annotated[int, typer.Option(help="How many, a seed each.")] = 10,
     rounds: int = 5,
@@ -109,8 +108,7 @@ def main(
     }
     for rule, rates in figures.items():
         print(f"{rule:10}" + "".join(f"  {name} {value:.3f}" for name, value in rates.items()))
-    if out is not None:
-        write_report(out, told, figures)
+    write_report(out, told, figures)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.ingest import data_folder, fill
-from benchmarks.report import about, write_report
+from benchmarks.report import Out, about, write_report
 from feedback_svc.export.run import export
 from feedback_svc.migrate import migrate
 from feedback_svc.store.postgres.database import Database
@@ -95,7 +95,7 @@ def in_a_snapshot(url: str, folder: Path) -> dict[str, float]:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     rows: Annotated[int, typer.Option(min=20_000, help="Reactions.")] = 500_000,
 ) -> None:
     """Fill, look, and write the figures."""

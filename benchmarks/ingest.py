@@ -34,7 +34,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.ingest_side import ROUND_BATCHES, Side, Timings
 from benchmarks.reactions import BATCH, USE_CASE, Market
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from feedback_svc.convert.shared import Schema
 from feedback_svc.migrate import migrate
 from feedback_svc.store.postgres import PostgresStore
@@ -126,7 +126,7 @@ def data_folder(given: Path | None) -> Iterator[Path]:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     rows: Annotated[int, typer.Option(min=10_000, help="Reactions in the full database.")] = 5_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Repeats of every measurement.")] = 7,
     exports: Annotated[int, typer.Option(min=1, max=20, help="Repeats of the export.")] = 3,

@@ -23,7 +23,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from benchmarks.report import about, write_report
+from benchmarks.report import Out, about, write_report
 from feedback_svc.interactions import EventFacts, Interaction, facts_of
 from feedback_svc.migrate import migrate
 from feedback_svc.operations.reactions import ReactionKinds, ServedLists
@@ -156,7 +156,7 @@ def _shown(id_: str, items: tuple[str, ...]) -> Session:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go.")],
+    out: Out = None,
     lists: Annotated[int, typer.Option(min=1000, help="Lists in the week.")] = 1_000_000,
 ) -> None:
     """Measure, and write the figures."""

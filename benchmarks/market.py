@@ -23,7 +23,7 @@ from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from benchmarks.report import about, write_report
+from benchmarks.report import Out, about, write_report
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
 from playground.market import Market, RoundScore, Shown, score_round
@@ -199,9 +199,10 @@ def study(
 def main(
     folder: Annotated[Path | None, typer.Argument(help="a data set; left out: the generated market")] = None,
     use_cases: Annotated[list[str] | None, typer.Argument(help="a forward and its reverse")] = None,
-    out: Annotated[Path | None, typer.Option(help="where the figures go")] = None,
+    out: Out = None,
     seed: int = 0,
     rounds: int = 5,
+    subjects: int = 300,
 ) -> None:
     """Play the policies and print click rate and NDCG by round."""
     known, told = load_use_cases(), about()
@@ -215,7 +216,7 @@ def main(
     print(f"market ready in {time.perf_counter() - started:.1f} s")
     figures: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name in use_cases or list(market.use_cases):
-        scores = study(market, name, seed=seed, rounds=rounds)
+        scores = study(market, name, seed=seed, rounds=rounds, subjects=subjects)
         figures[name] = {policy: [asdict(score) for score in found] for policy, found in scores.items()}
         print(name)
         for policy, found in scores.items():
@@ -226,8 +227,7 @@ def main(
                 f"  {policy:14} {clicks}   [{last.low:.3f} {last.high:.3f}]  ndcg {ndcg}"
                 f"  strong {last.strong_positive_rate:.3f} dislike {last.dislike_rate:.3f}"
             )
-    if out is not None:
-        write_report(out, told, figures)
+    write_report(out, told, figures)
 
 
 if __name__ == "__main__":

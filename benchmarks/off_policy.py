@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks import coat as coats
 from benchmarks import open_bandit as bandits
-from benchmarks.report import Target, about, targets_table, write_report
+from benchmarks.report import Out, Target, about, targets_table, write_report
 from matchloop.errors import MatchloopError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ console = Console()
 def main(
     obd: Annotated[Path, typer.Option(help="Folder with random_men.csv.gz and bts_men.csv.gz.")],
     coat: Annotated[Path, typer.Option(help="Folder with train, test and propensities as .ascii.gz.")],
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeats.")] = 5,
 ) -> None:
     """Measure, print the tables and write the report; exit code 2 where a data set is missing."""

@@ -10,14 +10,14 @@ import re
 import tomllib
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import Better, Target, about, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,15 +92,16 @@ def table(measured: dict[str, dict[str, int]]) -> Table:
     return shown
 
 
-def main(out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None) -> None:
+def main(out: Out = None) -> None:
     """Print what each image installs."""
     told = about()
     measured = {image: sizes(image) for image in IMAGES}
-    Console(width=110).print(table(measured))
-    if out is not None:
-        barred = [(image, sum(name in measured[image] for name in BARRED)) for image in SERVING]
-        targets = [Target(f"{i}: {', '.join(BARRED)}", n, 0, Better.LOWER, n, n) for i, n in barred]
-        write_report(out, told, {"bytes": measured}, targets)
+    console = Console(width=110)
+    console.print(table(measured))
+    barred = [(image, sum(name in measured[image] for name in BARRED)) for image in SERVING]
+    targets = [Target(f"{i}: {', '.join(BARRED)}", n, 0, Better.LOWER, n, n) for i, n in barred]
+    write_report(out, told, {"bytes": measured}, targets)
+    console.print(targets_table("packages", targets))
 
 
 if __name__ == "__main__":

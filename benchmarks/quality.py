@@ -1,4 +1,4 @@
-"""How good are the candidates? ``python -m benchmarks.quality FOLDER --out FILE.json``.
+"""How good are the candidates? ``python -m benchmarks.quality FOLDER... --out FILE.json``.
 
 Trains on a data set's train part as a retraining does, and ranks for every test subject the whole catalogue
 less the subject's train pairs. Method orders and settings are chosen on a validation part of train; test is
@@ -30,6 +30,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.report import Out
 from matchloop.retrieval.choices import Choices
 from matchloop.retrieval.fusion import POOL
 from matchloop.snapshot import TableName, entity_tables, write_snapshot
@@ -188,26 +189,28 @@ def _print(use_case: str, figures: Figures) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="A data set: dataset.toml and its files.")],
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    folders: Annotated[list[Path], typer.Argument(help="Data sets: dataset.toml and its files, each.")],
+    out: Out = None,
     config: Annotated[str, typer.Option(help="default, fast, deep or a .toml file.")] = "quality",
     use_case: Annotated[list[str] | None, typer.Option(help="Only these use cases.")] = None,
 ) -> None:
     """Measure candidates by use case, tier and method."""
-    dataset = read_dataset(folder, load_use_cases())
-    for fault in dataset.faults[:20]:
-        console.print(f"left out: {fault}")
     settings = load_config(Path(__file__).with_name("quality.toml") if config == "quality" else config)
     figures: dict[str, Figures] = {}
-    for declared in dataset.use_cases:
-        if use_case and declared.id not in use_case:
-            continue
-        begin = time.perf_counter()
-        figures[declared.id] = measure(dataset, declared, settings)
-        _print(declared.id, figures[declared.id])
-        console.print(f"{declared.id}: {time.perf_counter() - begin:.0f} s")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    for folder in folders:
+        dataset = read_dataset(folder, load_use_cases())
+        for fault in dataset.faults[:20]:
+            console.print(f"left out: {fault}")
+        for declared in dataset.use_cases:
+            if use_case and declared.id not in use_case:
+                continue
+            begin = time.perf_counter()
+            figures[declared.id] = measure(dataset, declared, settings)
+            _print(declared.id, figures[declared.id])
+            console.print(f"{declared.id}: {time.perf_counter() - begin:.0f} s")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

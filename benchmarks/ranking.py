@@ -41,7 +41,7 @@ from benchmarks.ranking_orders import (
 from benchmarks.ranking_speed import rerank_milliseconds, training_minutes
 from benchmarks.ranking_world import NOW, Service
 from benchmarks.reload import reload_figures
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
 from playground.market import Market
@@ -220,7 +220,7 @@ def orders_table(each: Played) -> Table:
 
 
 def main(
-    out: Annotated[Path | None, typer.Option(help="where the figures go")] = None,
+    out: Out = None,
     data: Annotated[Path | None, typer.Option(help="a data set to fit a market to")] = None,
     seed: Annotated[int, typer.Option(help="for development: another than the benchmark's")] = SEED,
     subjects: int = SUBJECTS,
@@ -245,8 +245,7 @@ def main(
     figures["told"] = {each.name: each.told for each in played}
     targets += quality_targets([each for each in played if each.told["which"] == "served"])
     console.print(targets_table("ranking; an order's interval has to keep its bound", targets))
-    if out is not None:
-        write_report(out, told, figures, targets)
+    write_report(out, told, figures, targets)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
 from rich.console import Console
 
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.candidate.v1.candidate_service_pb2 import GetCandidatesRequest
 from matchloop.errors import Unavailable
 from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
@@ -239,7 +239,7 @@ def _asked(clients: Clients, *, seconds: float) -> Iterator[set[str]]:
 
 
 def main(
-    out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
+    out: Out = None,
     groups: int = 5,
     swaps: int = 8,
     rate: float = 40.0,
@@ -248,8 +248,7 @@ def main(
     told = about()
     target, figures = reload_figures(groups=groups, swaps=swaps, rate=rate)
     console.print(targets_table("reload", [target]), figures)
-    if out is not None:
-        write_report(out, told, {"reload": figures}, [target])
+    write_report(out, told, {"reload": figures}, [target])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from benchmarks.retrieval_calls import call_rounds
 from benchmarks.retrieval_world import USE_CASE, WIDTH, clustered, ids, use_case, write_release
 from candidate_svc.kept import FILE
@@ -175,7 +175,7 @@ def memory_gb(pid: int) -> float:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go.")],
+    out: Out = None,
     items: Annotated[int, typer.Option(min=1000)] = FULL,
     data: Annotated[Path | None, typer.Option(help="Folder that stays; a new one, which goes.")] = None,
     *,

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.catalog.v1 import catalog_service_pb2 as pb
 from matchloop.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from matchloop.rpc.channel import open_channel
@@ -48,7 +48,7 @@ class _Echo(pb_grpc.CatalogServiceServicer):
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go.")],
+    out: Out = None,
     rounds: Annotated[int, typer.Option(min=3)] = 20,
     calls: Annotated[int, typer.Option(min=10, help="Of each way in each round.")] = 500,
 ) -> None:

@@ -27,7 +27,7 @@ import psutil
 import typer
 from rich.console import Console
 
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
 from matchloop.usecase import load_use_cases
 from playground.load import load_market
@@ -149,7 +149,7 @@ def targets_of(rounds: dict[str, list[Round]]) -> list[Target]:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go.")],
+    out: Out = None,
     lists: Annotated[int, typer.Option(min=50, help="Lists a round.")] = 1000,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     only: Annotated[

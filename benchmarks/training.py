@@ -9,13 +9,12 @@ some minutes; `--quick` takes less data and fewer repeats.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmarks.report import Target, about, targets_table, write_report
+from benchmarks.report import Out, Target, about, targets_table, write_report
 from benchmarks.training_als import als_vs_bare
 from benchmarks.two_tower_speed import two_tower_vs_bare
 
@@ -33,7 +32,7 @@ console = Console()
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     only: Annotated[list[str] | None, typer.Option(help="Only these targets.")] = None,
     *,
     quick: Annotated[bool, typer.Option(help="Less data, fewer repeats.")] = False,

@@ -1,6 +1,6 @@
 """Whether an upgrade from an earlier release fails a call: its services serve while the schema changes.
 
-``python -m benchmarks.upgrade --from COMMIT --out FILE.json [--rows 1000000]``
+``python -m benchmarks.upgrade [--from COMMIT] --out FILE.json [--rows 1000000]``
 
 Two feedback_svc of the earlier commit (from git, in a folder beside this one) on the schema of that commit,
 filled with `--rows` reactions. Clients write all the time, with the retries that every client of ours has.
@@ -27,7 +27,7 @@ from sqlalchemy import create_engine, text
 
 from benchmarks.ingest import data_folder
 from benchmarks.record_callers import RecordCallers
-from benchmarks.report import Better, Target, about, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from playground.postgres import EmbeddedPostgres
 from playground.processes import ServiceProcess, free_port
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from benchmarks.record_callers import Phase
 
 ROOT = Path(__file__).parents[1]
+MIGRATIONS = "feedback_svc/store/migrations/versions"
 LONGEST_MS = 3000.0
 """Bound on a call: what a change of schema waits for its tables and takes, and room for the machine."""
 SETTLE_SECONDS = 5.0
@@ -58,6 +59,20 @@ FROM generate_series(1, :rows) AS n;
 UPDATE change_clock SET sequence_offset = :rows;
 """
 console = Console(width=120)
+
+
+def before_the_newest_schema() -> str:
+    """Return the last commit that lacks the newest migration."""
+    added = subprocess.run(  # noqa: S603
+        ["git", "log", "-1", "--diff-filter=A", "--format=%h~1", "--", f"{MIGRATIONS}/*.py"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    if not added:
+        raise typer.BadParameter(f"--from: no commit here added a file to {MIGRATIONS}")
+    return added
 
 
 @contextmanager
@@ -161,13 +176,16 @@ def table_of(phases: list[Phase]) -> Table:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
-    commit: Annotated[str, typer.Option("--from", help="Commit of the earlier release.")],
+    out: Out = None,
+    commit: Annotated[
+        str, typer.Option("--from", help="Commit of the earlier release; left out: before the newest schema.")
+    ] = "",
     rows: Annotated[int, typer.Option(min=1000, help="Reactions stored before.")] = 1_000_000,
     seconds: Annotated[float, typer.Option(min=1.0, help="How long each quiet phase lasts.")] = 15.0,
 ) -> None:
     """Upgrade from an earlier release under load."""
     told = about()
+    commit = commit or before_the_newest_schema()
     with (
         data_folder(None) as folder,
         EmbeddedPostgres(folder / "postgres") as server,
@@ -194,6 +212,7 @@ def main(
     }
     write_report(out, told, figures, targets)
     console.print(table_of(callers.phases))
+    console.print(targets_table("upgrade", targets))
     console.print(
         f"{failed} calls failed; {missing} of {len(callers.acknowledged):,} acknowledged reactions lost"
     )
