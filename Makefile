@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-
 
-.PHONY: help demo up test check protos bench bench-quality bench-ingest bench-speed clean
+.PHONY: help demo up test check protos bench bench-quality clean
 help:                 ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -49,16 +49,8 @@ bench-quality: $(STAMP)local   ## retrieval quality on a data set: DATA=folder
 	@test -n '$(DATA)' || { echo 'make bench-quality DATA=folder: name a data set (docs/data-sets.md)'; exit 2; }
 	$(BIN)/python -m benchmarks.quality '$(DATA)' --out quality.json
 
-bench-ingest: $(STAMP)local   ## how fast the record takes what happens, empty and with ROWS (5000000) stored
-	$(BIN)/python -m benchmarks.ingest --out ingest.json --rows $(or $(ROWS),5000000)
-
-bench-speed: $(STAMP)local   ## retrieval over a million items and training, each beside the bare library
-	$(BIN)/python -m benchmarks.retrieval --out retrieval.json
-	$(BIN)/python -m benchmarks.training --out training.json
-
-bench: $(STAMP)local  ## whether the simulated market can be learned; with DATA=folder, retrieval quality too
-	$(BIN)/python -m benchmarks.market --out market.json
-	$(if $(DATA),$(MAKE) bench-quality DATA='$(DATA)')
+bench: $(STAMP)dev    ## every benchmark, small, in under 10 minutes; FULL=1, ONLY='NAME...', DATASETS=folder, KEEP=folder
+	$(BIN)/python -m benchmarks $(ONLY) $(if $(FULL),--full) $(if $(DATASETS),--datasets '$(DATASETS)') $(if $(KEEP),--keep '$(KEEP)')
 
 clean:                ## remove what the targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

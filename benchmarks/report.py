@@ -129,12 +129,17 @@ def targets_table(title: str, targets: Sequence[Target]) -> Table:
     """Return the targets as a table for people."""
     table = Table("target", "measured", "repeats", "bound", "", title=title)
     for target in targets:
-        sign = "≤" if target.better is Better.LOWER else "≥"
-        table.add_row(
-            target.name,
-            f"{target.measured:,.2f}",
-            f"{target.low:,.2f} to {target.high:,.2f}",
-            f"{sign} {target.bound:,g}",
-            "met" if target.met else "[bold]missed[/bold]",
-        )
+        table.add_row(*target_cells(target))
     return table
+
+
+def target_cells(target: Target) -> tuple[str, ...]:
+    """Return a target as a line for people: name, measured, repeats, bound, met."""
+    sign = "≤" if target.better is Better.LOWER else "≥"
+    return (
+        target.name,
+        f"{target.measured:,.2f}",
+        f"{target.low:,.2f} to {target.high:,.2f}",
+        f"{sign} {target.bound:,g}",
+        "met" if target.met else "[bold]missed[/bold]",
+    )

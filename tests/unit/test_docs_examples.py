@@ -91,6 +91,7 @@ def test_the_service_config_of_the_page_is_the_one_the_client_has() -> None:
         "docs/secure.md",
         "docs/clients.md",
         "docs/scale.md",
+        "docs/benchmarks.md",
         "docs/backup.md",
         "docs/traces.md",
         "docs/install.md",
