@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.ingest import data_folder
+from benchmarks.folders import data_folder
 from benchmarks.record_callers import RecordCallers
 from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from benchmarks.upgrade import ROOT, fill, lost, service, table_of

@@ -115,7 +115,7 @@ BENCHMARKS = (
         "How does retrieval hold up with a million items?",
         small="--items 5000",
         full="",
-        keep="--data {kept}/retrieval",
+        keep="--folder {kept}/retrieval",
         seconds=90,
         minutes=30,
     ),

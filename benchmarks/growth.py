@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.ingest import data_folder, fill
+from benchmarks.folders import data_folder
+from benchmarks.ingest import fill
 from benchmarks.report import Out, about, write_report
 from feedback_svc.export.run import export
 from feedback_svc.migrate import migrate

@@ -18,13 +18,10 @@ between the two, and the call of each subject's state over the empty call is amo
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -32,6 +29,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.folders import Folder, data_folder
 from benchmarks.ingest_side import ROUND_BATCHES, Side, Timings
 from benchmarks.reactions import BATCH, USE_CASE, Market
 from benchmarks.report import Better, Out, Target, about, targets_table, write_report
@@ -43,7 +41,7 @@ from matchloop.usecase import load_use_cases
 from playground.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 FILLERS = 2
 FILLED_DAYS = 180
@@ -112,28 +110,12 @@ def grown(empty: Timings, full: Timings) -> dict[str, list[float]]:
     return found
 
 
-@contextmanager
-def data_folder(given: Path | None) -> Iterator[Path]:
-    """Give the folder for PostgreSQL: the one named, which stays, or a new one, which goes."""
-    folder = given or Path(tempfile.mkdtemp(prefix="ingest-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # PostgreSQL may run as another user
-    try:
-        yield folder
-    finally:
-        if given is None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def main(
     out: Out = None,
     rows: Annotated[int, typer.Option(min=10_000, help="Reactions in the full database.")] = 5_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Repeats of every measurement.")] = 7,
     exports: Annotated[int, typer.Option(min=1, max=20, help="Repeats of the export.")] = 3,
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Keeps PostgreSQL's data here, to be used again; left out: none is kept."),
-    ] = None,
+    folder: Folder = None,
 ) -> None:
     """Measure batches, single reactions, subject states and export, empty and full."""
     told = about()

@@ -1,6 +1,6 @@
 """How retrieval holds up with a million items.
 
-``python -m benchmarks.retrieval --out FILE.json [--items 1000000] [--quick] [--data FOLDER]``
+``python -m benchmarks.retrieval --out FILE.json [--items 1000000] [--folder FOLDER]``
 
 In process: the release's index of 128-wide vectors, searched for 20 items without 50 that were seen (half
 of them among the nearest), over faiss's own HNSW search for 20 with the same graph and the same beam; and
@@ -16,15 +16,14 @@ a round in an order by chance, and get what a release's routing gives: `methods`
 `rpc_vs_noop_p50` is over all of them. Beside it are the tiers alone, each method asked by name, and the same
 mix with `ensemble` first for warm and hot subjects. Memory is the process's share (PSS) after that.
 
-A full run takes about ten minutes: `--quick` takes 100 000 items; `--data` keeps graph, release and what
-the service keeps for more runs, which then take two minutes.
+A full run takes about ten minutes; `--folder` keeps graph, release and what the service keeps for more runs,
+which then take two minutes.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +35,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.folders import Folder, data_folder
 from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from benchmarks.retrieval_calls import call_rounds
 from benchmarks.retrieval_world import USE_CASE, WIDTH, clustered, ids, use_case, write_release
@@ -54,7 +54,6 @@ QUERIES = 200
 ROUNDS = 7
 START_SECONDS = 900.0
 FULL = 1_000_000
-QUICK = 100_000
 
 console = Console()
 
@@ -177,36 +176,29 @@ def memory_gb(pid: int) -> float:
 def main(
     out: Out = None,
     items: Annotated[int, typer.Option(min=1000)] = FULL,
-    data: Annotated[Path | None, typer.Option(help="Folder that stays; a new one, which goes.")] = None,
-    *,
-    quick: Annotated[bool, typer.Option(help="100 000 items, unless told otherwise.")] = False,
+    folder: Folder = None,
 ) -> None:
     """Measure, print, write."""
-    if quick and items == FULL:
-        items = QUICK
     told = about()
     figures: dict[str, Any] = {"items": items}
-    folder = data or Path(tempfile.mkdtemp(prefix="retrieval-"))
-    folder.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
-        if data is None:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        at = stack.enter_context(data_folder(folder))
         progress = stack.enter_context(Progress(*columns, console=console))
         steps = progress.add_task("graph, recall, release, first start, start", total=5)
-        index, built = index_of(items, folder)
+        index, built = index_of(items, at)
         figures |= built
         progress.advance(steps)
         searches, spent = search_rounds(index, progress)
         recall = index.recall(clustered(QUERIES, np.random.default_rng(9)), K)
         figures |= spent
         progress.advance(steps)
-        served = folder / use_case().schema_fingerprint[:12]
+        served = at / use_case().schema_fingerprint[:12]
         served.mkdir(exist_ok=True)
         registry = registered(index, recall, items, served)
         del index
         progress.advance(steps)
-        feedback = stack.enter_context(store(items, folder))
+        feedback = stack.enter_context(store(items, at))
         # What an earlier run kept may be of another making: the start that counts follows one of ours.
         kept = served / "cache" / FILE
         was_kept = kept.is_file()

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from sqlalchemy import create_engine, text
 
-from benchmarks.ingest import data_folder
+from benchmarks.folders import data_folder
 from benchmarks.record_callers import RecordCallers
 from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from playground.postgres import EmbeddedPostgres
