@@ -7,6 +7,7 @@ full they take some hours, and their results are what the README's table is made
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.catalogue import Benchmark
 
 RESULTS = Path(__file__).with_name("results")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(
@@ -66,16 +67,16 @@ def main(
 
 
 def _one(benchmark: Benchmark, size: Size, places: Places, place: str) -> Run:
-    at_most = _clock(benchmark.limit(size))
-    with console.status(f"{place} {benchmark.name}, at most {at_most}: {benchmark.asks}"):
+    console.print(f"{place} {benchmark.name}, at most {_clock(benchmark.limit(size))}: {benchmark.asks}")
+    with console.status(benchmark.name):
         found = run(benchmark, size, places)
         if found.outcome is Outcome.MEASURED:
             plot_report(places.results / f"{benchmark.name}.json")
-    missed = sum(not target.met for target in found.targets)
-    kept = f", {len(found.targets) - missed} of {len(found.targets)} targets met" if found.targets else ""
-    console.print(
-        f"{place} {benchmark.name}: {found.outcome} in {_clock(found.seconds)}{kept} {found.detail}"
-    )
+    met = sum(target.met for target in found.targets)
+    told = [f"{found.outcome} in {_clock(found.seconds)}"]
+    told += [f"{met} of {len(found.targets)} targets met"] if found.targets else []
+    told += [found.detail] if found.detail else []
+    console.print("  " + "; ".join(told), markup=False)
     return found
 
 

@@ -23,7 +23,7 @@ from benchmarks.tables import PAGES, RESULTS, page_with, results
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"tables", "__main__"}
 """What is no benchmark, though it can be run."""
-WHEREABOUTS = re.compile(r"(?<![\w.:/])/(?:home|Users|root|tmp|usr|var|opt|mnt|work|srv)/|\\\\Users\\\\")
+WHEREABOUTS = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|usr|var|opt|mnt|work|srv)/|\\\\Users\\\\")
 RUNNABLE = Benchmark("packages", "?", small="", full="", seconds=60, minutes=1)
 
 
