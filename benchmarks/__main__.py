@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,14 +70,22 @@ def main(
 def _one(benchmark: Benchmark, size: Size, places: Places, place: str) -> Run:
     console.print(f"{place} {benchmark.name}, at most {_clock(benchmark.limit(size))}: {benchmark.asks}")
     with console.status(benchmark.name):
-        found = run(benchmark, size, places)
-        if found.outcome is Outcome.MEASURED:
-            plot_report(places.results / f"{benchmark.name}.json")
+        found = _drawn(run(benchmark, size, places))
     met = sum(target.met for target in found.targets)
     told = [f"{found.outcome} in {_clock(found.seconds)}"]
     told += [f"{met} of {len(found.targets)} targets met"] if found.targets else []
     told += [found.detail] if found.detail else []
     console.print("  " + "; ".join(told), markup=False)
+    return found
+
+
+def _drawn(found: Run) -> Run:
+    """Draw what a run left; what cannot be drawn is told, and keeps no other benchmark from running."""
+    if found.report is not None:
+        try:
+            plot_report(found.report)
+        except (KeyError, TypeError, ValueError) as error:
+            return replace(found, outcome=Outcome.FAILED, detail=f"no plot: {error!r}")
     return found
 
 

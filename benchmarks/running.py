@@ -54,13 +54,14 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of one run; `detail` says why it is not measured."""
+    """What became of one run; `detail` says why it is not measured, `report` is what it left."""
 
     name: str
     outcome: Outcome
     seconds: float = 0.0
-    targets: tuple[Target, ...] = ()
     detail: str = ""
+    targets: tuple[Target, ...] = ()
+    report: Path | None = None
 
 
 def run(benchmark: Benchmark, size: Size, places: Places, *, limit: float | None = None) -> Run:
@@ -91,14 +92,12 @@ def run(benchmark: Benchmark, size: Size, places: Places, *, limit: float | None
         return Run(benchmark.name, Outcome.TOO_LONG, seconds, detail=f"ended after {limit:.0f} s")
     whole = _report(new)
     if whole is None:
-        return Run(benchmark.name, Outcome.FAILED, seconds, detail=f"exit code {code}\n{_end_of(log)}")
+        return Run(benchmark.name, Outcome.FAILED, seconds, detail=_told(code, log))
     whole |= {"size": str(size), "command": _command(benchmark, size, places), "seconds": round(seconds, 1)}
     new.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    new.replace(places.results / f"{benchmark.name}.json")
-    targets = targets_of(whole)
-    if code:
-        return Run(benchmark.name, Outcome.FAILED, seconds, targets, f"exit code {code}\n{_end_of(log)}")
-    return Run(benchmark.name, Outcome.MEASURED, seconds, targets)
+    report = new.replace(places.results / f"{benchmark.name}.json")
+    outcome, detail = (Outcome.FAILED, _told(code, log)) if code else (Outcome.MEASURED, "")
+    return Run(benchmark.name, outcome, seconds, detail, targets_of(whole), report)
 
 
 def targets_of(whole: dict[str, Any]) -> tuple[Target, ...]:
@@ -150,6 +149,6 @@ def _command(benchmark: Benchmark, size: Size, places: Places) -> str:
     return shlex.join(["python", "-m", f"benchmarks.{benchmark.name}", *arguments])
 
 
-def _end_of(log: Path) -> str:
+def _told(code: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-TOLD_OF_A_FAULT:])
+    return "\n".join([f"exit code {code}", *lines[-TOLD_OF_A_FAULT:]])
