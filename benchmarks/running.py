@@ -64,13 +64,8 @@ class Run:
     report: Path | None = None
 
 
-def run(benchmark: Benchmark, size: Size, places: Places, *, limit: float | None = None) -> Run:
+def run(benchmark: Benchmark, size: Size, places: Places) -> Run:
     """Run a benchmark; its results replace earlier ones once it ended by itself.
-
-    Parameters
-    ----------
-    limit
-        Seconds; the size's own unless given.
 
     Raises
     ------
@@ -83,7 +78,7 @@ def run(benchmark: Benchmark, size: Size, places: Places, *, limit: float | None
     new, log = (places.results / f"{benchmark.name}.{end}" for end in ("new", "log"))
     new.unlink(missing_ok=True)
     arguments = benchmark.arguments(size, datasets=places.datasets, kept=places.kept)
-    limit = limit or benchmark.limit(size)
+    limit = benchmark.limit(size)
     began = time.monotonic()
     code = _ended(["-m", f"benchmarks.{benchmark.name}", *arguments, "--out", str(new)], log, limit)
     seconds = time.monotonic() - began
