@@ -201,7 +201,7 @@ def _tracing(figures: Figures) -> Chart:
 
 def _faults(figures: Figures) -> Chart:
     series = {q: _each({row["fails"]: row[q] for row in figures["rows"]}) for q in ("p50", "p99")}
-    return Chart("Lists while it fails", "ms", [Panel(series)])
+    return Chart("Lists while it fails", "ms", [Panel(series)], logarithmic=True)
 
 
 def _start_orders(figures: Figures) -> Chart:
