@@ -2,65 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.plots import Chart, Kind, Panel, draw
 from benchmarks.report import Better
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.plots import Spread
 
     Figures = Mapping[str, Any]
 
-Spread = tuple[float, float, float]
-"""Least, middle and greatest of the repeats, or an interval."""
 
-
-class Kind(StrEnum):
-    """How a chart is drawn."""
-
-    BARS = "bars"
-    STACKED = "stacked"
-    LINES = "lines"
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """Values by series and label; labels of lines are numbers."""
-
-    series: Mapping[str, Mapping[str, Spread]]
-    title: str = ""
-
-    @property
-    def labels(self) -> list[str]:
-        """Every label of any series, in the order they come."""
-        return list(dict.fromkeys(label for values in self.series.values() for label in values))
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A plot.
-
-    Parameters
-    ----------
-    axis
-        What values are, with their unit.
-    steps
-        What the labels of lines are.
-    mark
-        A value that a line is drawn at.
-    """
-
-    title: str
-    axis: str
-    panels: Sequence[Panel]
-    kind: Kind = Kind.BARS
-    logarithmic: bool = False
-    steps: str = ""
-    mark: float | None = None
+def plot_report(report: Path) -> Path:
+    """Draw a report that was written; return the file, which lies beside it."""
+    whole = json.loads(report.read_text(encoding="utf-8"))
+    path = report.with_suffix(".svg")
+    draw(chart_of(report.stem, whole["figures"], whole["targets"]), path)
+    return path
 
 
 def chart_of(name: str, figures: Figures, targets: Sequence[Mapping[str, Any]]) -> Chart:
@@ -132,8 +96,8 @@ def _growth(figures: Figures) -> Chart:
 
 
 def _list_reactions(figures: Figures) -> Chart:
-    spans = {f"over a {span}": _spread(seconds) for span, seconds in figures["seconds"].items()}
-    title = f"Summing up what came of {figures['lists']:,} lists"
+    spans = {span: _spread(seconds) for span, seconds in figures["seconds"].items()}
+    title = f"Summing up what came of lists, {figures['lists']:,} a week"
     return Chart(title, "seconds", [Panel({"": spans})], logarithmic=True)
 
 
@@ -163,6 +127,11 @@ def _training(figures: Figures) -> Chart:
         series["als: time over implicit's"] = _steps(own / bare for own, bare in turns)
     title = "Recipes beside the bare library"
     return Chart(title, "ratio", [Panel(series)], Kind.LINES, steps="repeat", mark=1.0)
+
+
+def _spark_als(figures: Figures) -> Chart:
+    quality = {library: _spread(run["ndcg"] for run in runs) for library, runs in figures.items()}
+    return Chart("ALS by two libraries", "NDCG@10, by seed", [Panel({"": quality})])
 
 
 def _ranking(figures: Figures) -> Chart:
@@ -285,5 +254,6 @@ _CHARTS: dict[str, Callable[[Figures], Chart]] = {
     "market": _market,
     "gates": _gates,
     "quality": _quality,
+    "spark_als": _spark_als,
     "off_policy": _off_policy,
 }

@@ -1,23 +1,70 @@
-"""A report's plot, as an SVG file beside it: bars, bars in parts, or lines, in one panel or several."""
+"""Charts, and drawing them as SVG files: bars, bars in parts, or lines, in one panel or several."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from benchmarks.charts import Chart, Kind, chart_of
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from benchmarks.charts import Panel
+
+Spread = tuple[float, float, float]
+"""Least, middle and greatest of the repeats, or an interval."""
+
+
+class Kind(StrEnum):
+    """How a chart is drawn."""
+
+    BARS = "bars"
+    STACKED = "stacked"
+    LINES = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Values by series and label; labels of lines are numbers."""
+
+    series: Mapping[str, Mapping[str, Spread]]
+    title: str = ""
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label of any series, in the order they come."""
+        return list(dict.fromkeys(label for values in self.series.values() for label in values))
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A plot.
+
+    Parameters
+    ----------
+    axis
+        What values are, with their unit.
+    steps
+        What the labels of lines are.
+    mark
+        A value that a line is drawn at.
+    """
+
+    title: str
+    axis: str
+    panels: Sequence[Panel]
+    kind: Kind = Kind.BARS
+    logarithmic: bool = False
+    steps: str = ""
+    mark: float | None = None
+
 
 COLOURS = ("#1b6ca8", "#d17b0f", "#2a9d8f", "#7b5ea7", "#b03060", "#8a8a8a", "#a68a00", "#5f6b3a")
 STYLE: dict[Any, Any] = {
@@ -32,14 +79,6 @@ STYLE: dict[Any, Any] = {
 }
 WIDTH, LINE, LEAST = 7.5, 0.17, 1.6
 """Inches: of the figure, of a bar, of a panel."""
-
-
-def plot_report(report: Path) -> Path:
-    """Draw a report that was written; return the file, which lies beside it."""
-    whole = json.loads(report.read_text(encoding="utf-8"))
-    path = report.with_suffix(".svg")
-    draw(chart_of(report.stem, whole["figures"], whole["targets"]), path)
-    return path
 
 
 def draw(chart: Chart, path: Path) -> None:
@@ -104,6 +143,9 @@ def _finish(axes: Axes, chart: Chart) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     elif chart.logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if chart.mark is not None:
         (axes.axhline if lines else axes.axvline)(chart.mark, color="#333333", linewidth=0.8, linestyle="--")
     if any(axes.get_legend_handles_labels()[1]):

@@ -229,6 +229,7 @@ def main(
     seed: Annotated[int, typer.Option(help="for development: another than the benchmark's")] = SEED,
     subjects: int = SUBJECTS,
     rounds: int = ROUNDS,
+    only: Annotated[list[str] | None, typer.Option(help="use cases, of those that are played")] = None,
     *,
     speed: Annotated[bool, typer.Option(help="measure speed too")] = True,
     reload: Annotated[bool, typer.Option(help="as `benchmarks.reload`, with speed")] = True,
@@ -240,6 +241,8 @@ def main(
     if speed:
         targets, figures["speed"] = speed_targets(reload=reload)
     for name, market, use_case in markets(data, seed):
+        if only and use_case not in only:
+            continue
         for each in play(name, market, use_case, seed=seed, subjects=subjects, rounds=rounds):
             console.print(orders_table(each))
             console.print({n: v for n, v in each.told.items() if n != "release"})

@@ -47,6 +47,7 @@ SAID = {
     "rerank_20_p50_ms": "ranking 20 candidates, ms",
     "ranker_1m_minutes": "a ranker from a million impressions, minutes",
     "reload_p99_ratio": "p99 of lists while a release is swapped in, over without",
+    "spark_als_vs_implicit": "ALS on Spark: NDCG@10 over `implicit`'s",
     "added_micros": "TLS, client certificates, tokens and rates, on a call: µs",
     "processor_share_1_vs_off": "processor time of a list with every trace kept, over none",
     "processor_share_0.01_vs_off": "the same with one in a hundred",
