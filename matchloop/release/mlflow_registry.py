@@ -136,7 +136,7 @@ class MlflowRegistry:
 
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
         """See `Registry`."""
-        if self._empty():
+        if self.unmade():
             return None
         with self._reached() as client:
             models = client.search_registered_models(f"name = '{use_case}'", max_results=1)
@@ -146,7 +146,7 @@ class MlflowRegistry:
 
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         """See `Registry`."""
-        if self._empty():
+        if self.unmade():
             return {}
         found: dict[str, dict[str, str]] = {}
         token: str | None = None
@@ -191,7 +191,7 @@ class MlflowRegistry:
 
     def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
         """See `Registry`."""
-        if self._empty():
+        if self.unmade():
             return ()
         with self._reached() as client:
             models = client.search_registered_models(f"name = '{use_case}'", max_results=1)
@@ -203,13 +203,13 @@ class MlflowRegistry:
 
     def use_cases(self) -> tuple[str, ...]:
         """See `Registry`; models that MLflow holds for others are none of ours."""
-        if self._empty():
+        if self.unmade():
             return ()
         with self._reached() as client:
             ours = _versions(client, f"tag.`{RELEASE_TAG}` LIKE '%'")
             return tuple(sorted({version.name for version in ours}))
 
-    def _empty(self) -> bool:
+    def unmade(self) -> bool:
         """Whether there is no database yet, and so no release."""
         return self._database is not None and not self._database.exists()
 
