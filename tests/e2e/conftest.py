@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -46,8 +47,8 @@ def stack(market: Market) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def trained() -> Iterator[Trained]:
-    with open_folder() as folder, trained_stack(folder) as running:
+def trained(new_registry: Callable[[Path], str]) -> Iterator[Trained]:
+    with open_folder() as folder, trained_stack(folder, new_registry) as running:
         yield running
 
 

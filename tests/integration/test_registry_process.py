@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
@@ -36,8 +36,8 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> MlflowRegistry:
-    return MlflowRegistry(f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}")
+def jobs(tmp_path_factory: pytest.TempPathFactory, new_registry: Callable[[Path], str]) -> MlflowRegistry:
+    return MlflowRegistry(new_registry(tmp_path_factory.mktemp("registry")))
 
 
 @pytest.fixture(scope="module")
