@@ -13,7 +13,6 @@ import sys
 import threading
 from concurrent.futures import Future
 from itertools import count
-from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any
 
 from matchloop.errors import Reason, Unavailable
@@ -100,6 +99,8 @@ class _Worker:
     """One process, and who waits for its answers."""
 
     def __init__(self, uri: str) -> None:
+        from multiprocessing import Pipe  # takes its time, and many a service never asks
+
         self._connection, theirs = Pipe()
         with theirs:
             end = theirs.fileno()
