@@ -13,9 +13,9 @@ import structlog
 
 from matchloop.release import MlflowRegistry
 
-TURNS = ("arch", "unit", "property", "contract", "long", "integration", "e2e")
-"""Quick ones first; then files that ask for more time than usual, before the stacks that others share idle
-beside them; a file that is still running when all others are done would keep one processor waiting."""
+TURNS = ("arch", "unit", "property", "contract", "long", "integration", "e2e", "shared")
+"""Quick ones first; then files that ask for more time than usual: one that is still running when all others
+are done would keep a processor waiting. Who shares a stack comes last: it must not idle beside others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(item: pytest.Item) -> str:
+    if "shared_folder" in getattr(item, "fixturenames", ()):
+        return "shared"
     if item.get_closest_marker("timeout") is not None:
         return "long"
     return item.path.relative_to(Path(__file__).parent).parts[0]
