@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from matchloop.errors import NotFound, Reason, Unavailable
+from matchloop.release.file_changes import WhileUnchanged
 from matchloop.release.manifest import MANIFEST_FILE, Manifest
 from matchloop.release.registry import (
     RegisteredRelease,
@@ -70,6 +71,11 @@ class MlflowRegistry:
         if artifacts is None and self._database:
             artifacts = (self._database.absolute().parent / "artifacts").as_uri()
         self._artifacts = artifacts
+        # A look costs milliseconds; whoever polls a file that nobody wrote to need not pay them.
+        self._changes: WhileUnchanged[Mapping[str, Mapping[str, str]]] | None = None
+        if self._database:
+            journals = [self._database.with_name(self._database.name + end) for end in ("-wal", "-journal")]
+            self._changes = WhileUnchanged([self._database, *journals])
         self._client: MlflowClient | None = None
         self._lock = Lock()
 
@@ -148,6 +154,9 @@ class MlflowRegistry:
         """See `Registry`."""
         if self.unmade():
             return {}
+        return self._read_aliases() if self._changes is None else self._changes.read(self._read_aliases)
+
+    def _read_aliases(self) -> Mapping[str, Mapping[str, str]]:
         found: dict[str, dict[str, str]] = {}
         token: str | None = None
         with self._reached() as client:
