@@ -29,7 +29,7 @@ from matchloop.observe import faults, tracing
 from matchloop.observe.logs import configure_logging, get_logger
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
-from matchloop.release import CHALLENGER, CHAMPION, MlflowRegistry, ReleaseSlot
+from matchloop.release import CHALLENGER, CHAMPION, RegistryProcess, ReleaseSlot
 from matchloop.release.slots import close_all, settle_all
 from matchloop.release.watch import RegistryWatch
 from matchloop.rpc import deadline, spans
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from matchloop.release import Registry
+    from matchloop.release import RegistryReader
     from matchloop.release.slot import Loaded
     from matchloop.usecase import UseCase
 
@@ -94,7 +94,7 @@ class Application:
 
 
 def build(
-    settings: CandidateSettings, registry: Registry | None = None, *, clock: Clock = utc_now
+    settings: CandidateSettings, registry: RegistryReader | None = None, *, clock: Clock = utc_now
 ) -> Application:
     """Wire candidate_svc.
 
@@ -107,8 +107,8 @@ def build(
     """
     metrics = Metrics()
     use_cases = load_use_cases(*settings.use_case_folders)
-    if registry is None and settings.registry_uri is not None:
-        registry = MlflowRegistry(settings.registry_uri)
+    own = RegistryProcess(settings.registry_uri) if registry is None and settings.registry_uri else None
+    registry = registry or own
     watch = RegistryWatch(registry, settings.release_poll_seconds) if registry is not None else None
     channel = connect(settings.feedback_address)
     client = FeedbackClient(
@@ -152,6 +152,8 @@ def build(
     server = Server(settings, [service(servicer)], metrics=metrics, serving=False)
     application = Application(settings, server, mirror, slots, channel, restored)
     server.on_flush("stop polling", application.close)
+    if own is not None:
+        server.on_flush("registry", own.close)
     return application
 
 

@@ -12,7 +12,8 @@ from matchloop.errors import MatchloopError
 from matchloop.observe import logs, tracing
 from matchloop.observe.metrics import Metrics
 from matchloop.observe.release_counters import ReleaseCounters
-from matchloop.release.registry import CHALLENGER, CHAMPION, Registry
+from matchloop.release.registry import CHALLENGER, CHAMPION, RegistryReader
+from matchloop.release.registry_process import RegistryProcess
 from matchloop.release.slot import ReleaseSlot
 from matchloop.release.slots import close_all, start_all
 from matchloop.release.watch import RegistryWatch
@@ -56,7 +57,7 @@ CLOSE_SECONDS = 1.0
 """Longest wait for a thread that may be in the middle of a call, at shutdown."""
 
 
-def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock = utc_now) -> Server:
+def build(settings: RankingSettings, registry: RegistryReader | None, *, clock: Clock = utc_now) -> Server:
     """Wire a server; its background threads are started, it does not listen yet.
 
     Parameters
@@ -138,7 +139,7 @@ def build(settings: RankingSettings, registry: Registry | None, *, clock: Clock 
 
 def _slots(
     settings: RankingSettings,
-    registry: Registry | None,
+    registry: RegistryReader | None,
     use_cases: UseCases,
     metrics: Metrics,
     clock: Clock,
@@ -169,21 +170,16 @@ def _slots(
     return follow(settings.release_alias), follow(CHALLENGER) if settings.release_alias == CHAMPION else {}
 
 
-def _registry(uri: str | None) -> Registry | None:
-    if not uri:
-        return None
-    from matchloop.release.mlflow_registry import MlflowRegistry
-
-    return MlflowRegistry(uri)
-
-
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code, 2 for settings that can't be used."""
     try:
         settings = read_settings(RankingSettings)
         logs.configure_logging(settings.log_level, service="ranking_svc")
         spans.begin("ranking_svc")
-        server = build(settings, _registry(settings.registry_uri))
+        registry = RegistryProcess(settings.registry_uri) if settings.registry_uri else None
+        server = build(settings, registry)
+        if registry is not None:
+            server.on_flush("registry", registry.close)
         server.on_flush("traces", tracing.close)
     except (MatchloopError, OSError) as error:
         sys.stderr.write(f"ranking_svc: {error}\n")

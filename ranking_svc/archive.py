@@ -13,7 +13,7 @@ from matchloop.rpc import deadline
 
 if TYPE_CHECKING:
     from matchloop.release.manifest import Manifest
-    from matchloop.release.registry import Registry
+    from matchloop.release.registry import RegistryReader
 
 KEPT = 256
 """Manifests kept; a manifest never changes."""
@@ -42,7 +42,9 @@ class Archive:
         Longest wait for the registry; the caller's own time may be shorter.
     """
 
-    def __init__(self, registry: Registry, *, kept: int = KEPT, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self, registry: RegistryReader, *, kept: int = KEPT, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
         self._registry = registry
         self._most = kept
         self._wait = wait_seconds

@@ -3,7 +3,8 @@
 from matchloop.release.golden import GoldenCase, check_golden, write_golden
 from matchloop.release.manifest import Manifest, SnapshotReference, verify
 from matchloop.release.mlflow_registry import MlflowRegistry
-from matchloop.release.registry import CHALLENGER, CHAMPION, RegisteredRelease, Registry
+from matchloop.release.registry import CHALLENGER, CHAMPION, RegisteredRelease, Registry, RegistryReader
+from matchloop.release.registry_process import RegistryProcess
 from matchloop.release.slot import Loaded, Poll, ReleaseMetrics, ReleaseSlot
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Poll",
     "RegisteredRelease",
     "Registry",
+    "RegistryProcess",
+    "RegistryReader",
     "ReleaseMetrics",
     "ReleaseSlot",
     "SnapshotReference",

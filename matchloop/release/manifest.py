@@ -138,20 +138,34 @@ def verify(folder: Path, use_case: UseCase | None) -> Manifest:
     manifest = Manifest.read(folder)
     faults = [*_file_faults(folder, manifest), *_part_faults(manifest)]
     if use_case is not None:
-        if manifest.use_case != use_case.id:
-            faults.append(f"is for use case {manifest.use_case}, not {use_case.id}")
-        elif manifest.schema_fingerprint != use_case.schema_fingerprint:
-            mismatch = SchemaMismatch(
-                what=f"release {manifest.release}",
-                expected=use_case.schema_fingerprint,
-                found=manifest.schema_fingerprint,
-            )
+        try:
+            check_fits(manifest, use_case)
+        except ReleaseRefused as misfit:
             if not faults:
-                raise mismatch
-            faults.append(mismatch.message)
+                raise
+            faults.append(misfit.message)
     if faults:
         raise ReleaseRefused(f"release {manifest.release}: " + "; ".join(faults))
     return manifest
+
+
+def check_fits(manifest: Manifest, use_case: UseCase) -> None:
+    """Check that a release is for a use case as it is declared here.
+
+    Raises
+    ------
+    SchemaMismatch
+        If it was trained under another schema.
+    ReleaseRefused
+        If it is for another use case.
+    """
+    what = f"release {manifest.release}"
+    if manifest.use_case != use_case.id:
+        raise ReleaseRefused(f"{what}: is for use case {manifest.use_case}, not {use_case.id}")
+    if manifest.schema_fingerprint != use_case.schema_fingerprint:
+        raise SchemaMismatch(
+            what=what, expected=use_case.schema_fingerprint, found=manifest.schema_fingerprint
+        )
 
 
 def _file_faults(folder: Path, manifest: Manifest) -> list[str]:

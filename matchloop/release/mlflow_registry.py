@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from matchloop.errors import NotFound, Reason, Unavailable
+from matchloop.release.file_changes import WhileUnchanged
 from matchloop.release.manifest import MANIFEST_FILE, Manifest
 from matchloop.release.registry import (
     RegisteredRelease,
@@ -70,6 +71,11 @@ class MlflowRegistry:
         if artifacts is None and self._database:
             artifacts = (self._database.absolute().parent / "artifacts").as_uri()
         self._artifacts = artifacts
+        # A look costs milliseconds; whoever polls a file that nobody wrote to need not pay them.
+        self._changes: WhileUnchanged[Mapping[str, Mapping[str, str]]] | None = None
+        if self._database:
+            journals = [self._database.with_name(self._database.name + end) for end in ("-wal", "-journal")]
+            self._changes = WhileUnchanged([self._database, *journals])
         self._client: MlflowClient | None = None
         self._lock = Lock()
 
@@ -136,7 +142,7 @@ class MlflowRegistry:
 
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
         """See `Registry`."""
-        if self._empty():
+        if self.unmade():
             return None
         with self._reached() as client:
             models = client.search_registered_models(f"name = '{use_case}'", max_results=1)
@@ -146,8 +152,11 @@ class MlflowRegistry:
 
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         """See `Registry`."""
-        if self._empty():
+        if self.unmade():
             return {}
+        return self._read_aliases() if self._changes is None else self._changes.read(self._read_aliases)
+
+    def _read_aliases(self) -> Mapping[str, Mapping[str, str]]:
         found: dict[str, dict[str, str]] = {}
         token: str | None = None
         with self._reached() as client:
@@ -191,7 +200,7 @@ class MlflowRegistry:
 
     def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
         """See `Registry`."""
-        if self._empty():
+        if self.unmade():
             return ()
         with self._reached() as client:
             models = client.search_registered_models(f"name = '{use_case}'", max_results=1)
@@ -203,13 +212,13 @@ class MlflowRegistry:
 
     def use_cases(self) -> tuple[str, ...]:
         """See `Registry`; models that MLflow holds for others are none of ours."""
-        if self._empty():
+        if self.unmade():
             return ()
         with self._reached() as client:
             ours = _versions(client, f"tag.`{RELEASE_TAG}` LIKE '%'")
             return tuple(sorted({version.name for version in ours}))
 
-    def _empty(self) -> bool:
+    def unmade(self) -> bool:
         """Whether there is no database yet, and so no release."""
         return self._database is not None and not self._database.exists()
 

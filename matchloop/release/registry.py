@@ -82,11 +82,47 @@ class RegisteredRelease:
         return datetime.fromisoformat(told) if told else None
 
 
-class Registry(Protocol):
-    """Registers releases and finds them by alias.
+class RegistryReader(Protocol):
+    """Finds releases by alias and brings them.
 
     Every method raises `Unavailable` (reason REGISTRY_UNAVAILABLE) when the registry can't be reached.
     """
+
+    def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
+        """Return the release an alias points at; None if it points nowhere."""
+
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """Return every alias there is, in one read: by use case, from the alias to its version."""
+
+    def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
+        """Bring a release's files to ``destination/<release id>`` and return that folder.
+
+        The folder appears whole or not at all; one that is there already and whole is not fetched again.
+
+        Raises
+        ------
+        ReleaseRefused
+            If the files fetched are not what the manifest says; nothing stays behind.
+        """
+
+    def manifest(self, registered: RegisteredRelease) -> Manifest:
+        """Return what a release's manifest says, without bringing its other files.
+
+        Raises
+        ------
+        ReleaseRefused
+            If there is no manifest, or it is of another release.
+        """
+
+    def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
+        """Return every release of a use case, newest version first; none for an unknown use case."""
+
+    def use_cases(self) -> tuple[str, ...]:
+        """Return the sorted ids of the use cases that a release is registered for."""
+
+
+class Registry(RegistryReader, Protocol):
+    """Registers releases, and says which of them an alias points at."""
 
     def register(
         self, folder: Path, use_case: str, *, run_id: str | None, metrics: Mapping[str, float]
@@ -128,38 +164,6 @@ class Registry(Protocol):
         NotFound
             If there is no such version (reason RELEASE_NOT_FOUND).
         """
-
-    def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
-        """Return the release an alias points at; None if it points nowhere."""
-
-    def aliases(self) -> Mapping[str, Mapping[str, str]]:
-        """Return every alias there is, in one read: by use case, from the alias to its version."""
-
-    def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
-        """Bring a release's files to ``destination/<release id>`` and return that folder.
-
-        The folder appears whole or not at all; one that is there already and whole is not fetched again.
-
-        Raises
-        ------
-        ReleaseRefused
-            If the files fetched are not what the manifest says; nothing stays behind.
-        """
-
-    def manifest(self, registered: RegisteredRelease) -> Manifest:
-        """Return what a release's manifest says, without bringing its other files.
-
-        Raises
-        ------
-        ReleaseRefused
-            If there is no manifest, or it is of another release.
-        """
-
-    def list(self, use_case: str) -> tuple[RegisteredRelease, ...]:
-        """Return every release of a use case, newest version first; none for an unknown use case."""
-
-    def use_cases(self) -> tuple[str, ...]:
-        """Return the sorted ids of the use cases that a release is registered for."""
 
 
 def check_before_register(folder: Path, use_case: str) -> Manifest:

@@ -17,7 +17,7 @@ import structlog
 from matchloop.errors import MatchloopError, Reason, Unavailable
 from matchloop.release.gentle import gentle
 from matchloop.release.golden import Answerer, check_golden
-from matchloop.release.manifest import Manifest, verify
+from matchloop.release.manifest import Manifest, check_fits, verify
 from matchloop.release.registry import CHAMPION
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ReleaseSource(Protocol):
         """Return the release an alias points at; None if it points nowhere."""
 
     def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
-        """Bring a release's files to a folder and return it."""
+        """Bring a release's files, verified against its manifest, to a folder and return it."""
 
 
 Clock = Callable[[], datetime]
@@ -244,9 +244,7 @@ class ReleaseSlot(Generic[T]):
 
     def _take(self, registered: RegisteredRelease) -> Poll:
         try:
-            loaded = self.find(registered.release) or self._prepare(
-                self._registry.fetch(registered, self._folder), registered.version
-            )
+            loaded = self.find(registered.release) or self._fetched(registered)
         except (Unavailable, OSError) as error:  # the network, a full disk: worth another try
             return self._fault(error, Poll.UNAVAILABLE, release=registered.release)
         except Exception as error:  # noqa: BLE001 - any fault of a release must leave the old one serving
@@ -257,9 +255,15 @@ class ReleaseSlot(Generic[T]):
             self._swap(loaded)
         return Poll.SWAPPED
 
-    def _prepare(self, folder: Path, version: str) -> Loaded[T]:
-        """Verify, load, ask the golden requests."""
-        manifest = verify(folder, self._use_case)
+    def _fetched(self, registered: RegisteredRelease) -> Loaded[T]:
+        """Fetch, which verifies the files, and load."""
+        folder = self._registry.fetch(registered, self._folder)
+        manifest = Manifest.read(folder)
+        check_fits(manifest, self._use_case)
+        return self._prepare(folder, manifest, registered.version)
+
+    def _prepare(self, folder: Path, manifest: Manifest, version: str) -> Loaded[T]:
+        """Load, ask the golden requests."""
         value = self._load(folder, manifest)
         check_golden(folder, self._answers(value))
         return Loaded(manifest.release, version, value, manifest, self._clock())
@@ -290,7 +294,8 @@ class ReleaseSlot(Generic[T]):
     def _load_last_good(self) -> None:
         for release in self._good():
             try:
-                loaded = self._prepare(self._folder / release, version="")
+                folder = self._folder / release
+                loaded = self._prepare(folder, verify(folder, self._use_case), version="")
             except Exception as error:  # noqa: BLE001 - an older copy may still be good
                 self._fault(error, Poll.REFUSED, release=release)
                 continue

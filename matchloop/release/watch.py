@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from matchloop.release.registry import RegisteredRelease, Registry
+    from matchloop.release.registry import RegisteredRelease, RegistryReader
 
 
 class RegistryWatch:
@@ -32,7 +32,7 @@ class RegistryWatch:
     """
 
     def __init__(
-        self, registry: Registry, fresh_seconds: float, *, clock: Callable[[], float] = time.monotonic
+        self, registry: RegistryReader, fresh_seconds: float, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._registry = registry
         self._fresh_seconds = fresh_seconds
@@ -44,7 +44,7 @@ class RegistryWatch:
         self._known: dict[tuple[str, str, str], RegisteredRelease] = {}
 
     def resolve(self, use_case: str, alias: str) -> RegisteredRelease | None:
-        """See `Registry`; aliases and tags are those of when the alias was first seen on that version."""
+        """See `RegistryReader`; aliases and tags are those of when the alias was first seen on a version."""
         with self._lock:
             version = self._look().get(use_case, {}).get(alias)
             if version is None:
@@ -59,7 +59,7 @@ class RegistryWatch:
             return self._known[key]
 
     def fetch(self, registered: RegisteredRelease, destination: Path) -> Path:
-        """See `Registry`."""
+        """See `RegistryReader`."""
         return self._registry.fetch(registered, destination)
 
     def _look(self) -> Mapping[str, Mapping[str, str]]:

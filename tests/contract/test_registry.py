@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -40,19 +41,10 @@ class TestFolderRegistry(RegistryContract):
             registry.resolve(self.use_case, "champion")
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an empty database with its tables once, which takes MLflow seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowRegistry(f"sqlite:///{path}").experiment_id("unrelated")
-    return path
-
-
 class TestMlflowRegistry(RegistryContract):
     @pytest.fixture
-    def registry(self, tmp_path: Path, database: Path) -> Registry:
-        (tmp_path / "registry").mkdir()
-        (tmp_path / "registry" / "mlflow.db").write_bytes(database.read_bytes())
+    def registry(self, tmp_path: Path, new_registry: Callable[[Path], str]) -> Registry:
+        new_registry(tmp_path / "registry")
         return self.make(tmp_path / "registry")
 
     def make(self, folder: Path) -> Registry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,6 @@ from playground.load import load_entities
 from playground.market import Market
 from playground.market.generated import Sizes
 from playground.stack import Ports, Stack
-from tests.e2e.trained import Trained, trained_stack
 from tests.e2e.waiting import until_recommended
 from tests.feedback_worlds import open_folder
 
@@ -32,22 +32,19 @@ def market() -> Market:
 
 
 @pytest.fixture(scope="session")
-def stack(market: Market) -> Iterator[Stack]:
-    with (
-        open_folder() as folder,
-        fault_environment(),
-        Stack(folder, ports=Ports.free(), poll_seconds=0.5) as running,
-    ):
+def shared_folder() -> Iterator[Path]:
+    """Of the stack that tests share; who uses it has its turn last (tests/conftest.py)."""
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def stack(market: Market, shared_folder: Path) -> Iterator[Stack]:
+    with fault_environment(), Stack(shared_folder, ports=Ports.free(), poll_seconds=0.5) as running:
         with running.clients() as clients:
             for entities in market.only((USE_CASE,)).entities.values():
                 load_entities(clients, entities)
             until_recommended(clients, USE_CASE, market.direction(USE_CASE).subject_ids[0])
-        yield running
-
-
-@pytest.fixture(scope="session")
-def trained() -> Iterator[Trained]:
-    with open_folder() as folder, trained_stack(folder) as running:
         yield running
 
 

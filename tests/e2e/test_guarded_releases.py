@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -178,7 +178,7 @@ def plant(made: Guarded) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Guarded]:
+def guarded(new_registry: Callable[[Path], str]) -> Iterator[Guarded]:
     sizes = Sizes(developers=DEVELOPERS, investors=2, startups=150, events=8.0)
     market = Market.generated(load_use_cases(), seed=11, now=datetime.now(UTC), sizes=sizes).only((USE_CASE,))
     port = free_port()
@@ -189,6 +189,7 @@ def guarded() -> Iterator[Guarded]:
             load_market(clients, market, np.random.default_rng(11), Console(quiet=True))
             until_recommended(clients, USE_CASE, market.direction(USE_CASE).subject_ids[0])
             made = Guarded(stack, market, clients, f"http://127.0.0.1:{port}/metrics")
+            new_registry(folder / "mlflow")
             plant(made)
             yield made
 

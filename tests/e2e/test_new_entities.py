@@ -1,4 +1,7 @@
-"""Subjects and items that a release has never seen: personal lists, found within seconds, over restarts."""
+"""Subjects and items that a release has never seen: personal lists, found within seconds, over restarts.
+
+And what docs/candidates.md shows of a release: the two share the stack that has one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,8 +34,10 @@ from matchloop.release import CHAMPION, Manifest, MlflowRegistry
 from matchloop.rpc.convert import value_to_proto
 from matchloop.usecase import load_use_cases
 from playground.processes import ServiceProcess
-from tests.e2e.trained import USE_CASE, Trained
+from tests.e2e.candidates_page import check_page
+from tests.e2e.trained import USE_CASE, Trained, trained_stack
 from tests.e2e.waiting import until
+from tests.feedback_worlds import open_folder
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
@@ -42,6 +48,12 @@ LIST = 20
 METHODS = (METHOD_CONTENT, METHOD_TWO_TOWER)
 PERSONAL_FIRST = (METHOD_CONTENT, METHOD_POPULAR)
 """The use case's order for cold subjects; a release may have found another one better."""
+
+
+@pytest.fixture(scope="module")
+def trained(new_registry: Callable[[Path], str]) -> Iterator[Trained]:
+    with open_folder() as folder, trained_stack(folder, new_registry) as running:
+        yield running
 
 
 def multi(*values: str) -> FeatureValue:
@@ -123,6 +135,10 @@ def promote_a_copy(trained: Trained) -> str:
     registered = registry.register(copy, USE_CASE, run_id=None, metrics={})
     registry.set_alias(USE_CASE, CHAMPION, registered.version)
     return name
+
+
+def test_the_page_about_candidates_is_true(trained: Trained) -> None:
+    check_page(trained)
 
 
 def test_a_new_item_is_found_within_seconds_and_stays_over_restarts_and_releases(trained: Trained) -> None:

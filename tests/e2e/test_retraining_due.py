@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def market() -> Market:
 
 
 @pytest.fixture(scope="module")
-def stack(market: Market) -> Iterator[Stack]:
+def stack(market: Market, new_registry: Callable[[Path], str]) -> Iterator[Stack]:
     """A stack of its own with a champion: a retraining marks every negative there is."""
     with open_folder() as folder, Stack(folder, ports=Ports.free(), poll_seconds=0.5) as running:
         with running.clients() as clients:
@@ -72,6 +73,7 @@ def stack(market: Market) -> Iterator[Stack]:
             history = (e for e in market.history(np.random.default_rng(5)) if e.use_case == USE_CASE)
             record_in_batches(clients, map(event_message, history))
             serve(clients, market, release="", seed=1)
+        new_registry(running.folder / "mlflow")
         done = retrained(running, CONFIG)
         assert done.returncode == 0, done.stdout + done.stderr
         yield running

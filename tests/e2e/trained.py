@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,13 +100,14 @@ def _jobs(stack: Stack, config: str, command: str, *more: str) -> subprocess.Pop
 
 
 @contextmanager
-def trained_stack(folder: Path) -> Iterator[Trained]:
+def trained_stack(folder: Path, new_registry: Callable[[Path], str]) -> Iterator[Trained]:
     """Start everything, load a market, train, promote, and wait until the release is served."""
     sizes = Sizes(developers=200, investors=2, startups=150, events=8.0)
     market = Market.generated(load_use_cases(), seed=7, now=datetime.now(UTC), sizes=sizes)
     market = market.only((USE_CASE, REVERSE))
     with Stack(folder, ports=Ports.free(), poll_seconds=0.5) as stack, stack.clients() as clients:
         load_market(clients, market, np.random.default_rng(7), Console(quiet=True))
+        new_registry(folder / "mlflow")
         done = retrained(stack, CONFIG)
         assert done.returncode == 0, done.stdout + done.stderr
         champion = MlflowRegistry(stack.registry_uri).resolve(USE_CASE, CHAMPION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,9 +55,11 @@ def check(rig: Rig, reply: pb.RecommendResponse, number: int) -> pb.TraceRespons
     return trace
 
 
-def test_a_list_is_traced_long_after_its_release_was_replaced(tmp_path: Path) -> None:
-    database = tmp_path / "mlflow.db"
-    jobs, uri = MlflowRegistry(f"sqlite:///{database}"), f"sqlite:///{database}"
+def test_a_list_is_traced_long_after_its_release_was_replaced(
+    tmp_path: Path, new_registry: Callable[[Path], str]
+) -> None:
+    uri, database = new_registry(tmp_path), tmp_path / "mlflow.db"
+    jobs = MlflowRegistry(uri)
     lists = {}
     with Rig(tmp_path, served_from=MlflowRegistry(uri), exploration_shares={MOVIE.id: 0.5}) as rig:
         for number in (1, 2, 3):

@@ -1,5 +1,6 @@
 """A slot over MLflow on SQLite: registered by one client, served by another, from another thread."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ USE_CASE = load_use_cases()["developer_startup"]
 COLUMNS = FeatureColumns.of(USE_CASE)
 
 
-def test_what_is_promoted_is_served(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+def test_what_is_promoted_is_served(tmp_path: Path, new_registry: Callable[[Path], str]) -> None:
+    uri = new_registry(tmp_path)
     slot: ReleaseSlot[Ranker] = ReleaseSlot(
         USE_CASE,
         MlflowRegistry(uri),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,10 +60,10 @@ def built(folder: Path, name: str, *, seed: int, preset: str = "fast") -> Path:
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> MlflowRegistry:
+def registry(tmp_path_factory: pytest.TempPathFactory, new_registry: Callable[[Path], str]) -> MlflowRegistry:
     """Return a registry: r1 was champion, r2 is, r3 was refused."""
     folder = tmp_path_factory.mktemp("registry")
-    found = MlflowRegistry(f"sqlite:///{folder}/mlflow.db")
+    found = MlflowRegistry(new_registry(folder))
     for number in (1, 2, 3):
         release = built(
             folder / "built", f"r{number}", seed=number, preset="default" if number > 1 else "fast"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ def client_of(uri: str) -> Any:
 
 
 def test_a_run_has_parameters_metrics_curves_plots_and_manifests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_registry: Callable[[Path], str]
 ) -> None:
     monkeypatch.setattr(tracking, "METRICS", 10)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = new_registry(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "als.json").write_text("{}")
     run = MlflowTracker(MlflowRegistry(uri)).log(
@@ -53,8 +54,10 @@ def test_a_run_has_parameters_metrics_curves_plots_and_manifests(
     assert [file.path for file in client.list_artifacts(run, "plots")] == ["plots/curves.png"]
 
 
-def test_a_run_that_was_not_written_whole_is_failed(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_run_that_was_not_written_whole_is_failed(
+    tmp_path: Path, new_registry: Callable[[Path], str]
+) -> None:
+    uri = new_registry(tmp_path)
     registry = MlflowRegistry(uri)
     with pytest.raises(ValueError, match="could not convert"):
         MlflowTracker(registry).log(

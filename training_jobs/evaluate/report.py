@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from rich.table import Table
 
-from training_jobs.evaluate import plots
 from training_jobs.evaluate.evaluation import LISTS, ROUTED, WHOLE
 from training_jobs.evaluate.metrics import METRICS
 from training_jobs.evaluate.tiers import ALL
@@ -68,6 +67,8 @@ class Background:
 
 def write_report(path: Path, evaluation: Evaluation, background: Background) -> None:
     """Write the report to `path`: HTML that needs no other file and no network."""
+    from training_jobs.evaluate import plots  # and matplotlib, which few commands need
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = figure
     template = environment.from_string((Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"))
