@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 import numpy as np
 
-from matchloop.feedback.v1.session_pb2 import Tier
+from matchloop.feedback.v1.session_pb2 import Method, Tier
 from matchloop.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
 from matchloop.rpc.channel import open_channel
 
@@ -39,8 +39,8 @@ class Run:
     seconds
         From the first request's start until the last answer.
     seen
-        How many answers by tier; how many were not ranked by a model, degraded or without a session; how
-        many requests failed, by code.
+        How many answers by tier and by method that found items; how many were not ranked by a model,
+        degraded or without a session; how many requests failed, by code.
     """
 
     waited: list[float] = field(default_factory=list)
@@ -71,6 +71,8 @@ class Run:
     def note(self, reply: RecommendResponse) -> None:
         """Count what an answer says of itself."""
         self.seen[Tier.Name(reply.tier).removeprefix("TIER_").lower()] += 1
+        for method in {item.method for item in reply.items}:
+            self.seen[Method.Name(method).removeprefix("METHOD_").lower()] += 1
         self.seen["unranked"] += not reply.reranked
         self.seen["degraded"] += bool(reply.degraded)
         self.seen["no_session"] += not reply.session_id

@@ -14,6 +14,7 @@ from benchmarks.recommend_load import Load
 from benchmarks.retrieval import index_of, registered
 from benchmarks.retrieval_world import EVENTS, USE_CASE, clustered, films, ids, subject, use_case, viewers
 from feedback_svc.migrate import migrate
+from feedback_svc.store.postgres.database import Database
 from matchloop.errors import Unavailable
 from matchloop.features import HashingEmbedder
 from matchloop.feedback.v1.interaction_pb2 import Interaction
@@ -41,6 +42,7 @@ COUNT = 10
 START_SECONDS = 300.0
 PAGE = 5000
 """Films made at a time."""
+AGE_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def prepare(folder: Path, items: int, progress: Progress) -> str:
             (feedback,) = _start(stack, "feedback_svc", folder, [{"DATABASE_URL": postgres.url()}])
             addresses = Addresses(*[feedback.address] * 3)
             _fill(stack.enter_context(Clients(addresses)), items, progress)
+            _age(postgres.url())
         filled.touch()
     index, _ = index_of(items, folder)
     recall = index.recall(clustered(200, np.random.default_rng(9)), COUNT)
@@ -93,6 +96,16 @@ def _fill(clients: Clients, items: int, progress: Progress) -> None:
     record_in_batches(
         clients, _reactions(everyone, ids(items), now, rng), lambda count: progress.advance(task, count)
     )
+
+
+def _age(url: str) -> None:
+    """Let the catalogue be older than the release: what changed shortly before one is embedded anew."""
+    database = Database(url, pool_size=1, statement_timeout=START_SECONDS)
+    aged = f"UPDATE entities SET update_time = update_time - interval '{AGE_DAYS} days'"  # noqa: S608
+    try:
+        database.run(lambda connection: connection.exec_driver_sql(aged) and None)
+    finally:
+        database.close()
 
 
 def _subjects(rng: np.random.Generator) -> list[Entity]:
@@ -138,12 +151,16 @@ def serving(folder: Path, registry: str, processes: int = 1) -> Iterator[Serving
         def start(name: str, settings: Mapping[str, str], keeps: str = "") -> str:
             own = [{keeps: str(folder / f"{name}-{n}")} if keeps else {} for n in range(processes)]
             started = _start(stack, name, folder, [{**settings, **each} for each in own])
-            pids[name] = [service.pid for service in started]
+            pids[name.rpartition(".")[2]] = [service.pid for service in started]
             return _target(started)
 
         noop = start("benchmarks.recommend_noop", {})
         feedback = start("feedback_svc", {"DATABASE_URL": postgres.url()})
-        following = {"FEEDBACK_ADDRESS": feedback, "REGISTRY_URI": registry}
+        following = {
+            "FEEDBACK_ADDRESS": feedback,
+            "REGISTRY_URI": registry,
+            "RELEASE_WAIT_SECONDS": str(START_SECONDS),
+        }
         candidate = start("candidate_svc", following, "CACHE_FOLDER")
         ranking = start("ranking_svc", {**following, "CANDIDATE_ADDRESS": candidate}, "STATE_FOLDER")
         _wait_for_release(ranking, processes)
@@ -173,12 +190,12 @@ def _target(services: Sequence[ServiceProcess]) -> str:
 
 
 def _wait_for_release(ranking: str, processes: int) -> None:
-    """Wait until lists of known subjects come ranked, from every process."""
+    """Wait until lists of known subjects come ranked, and of the release's retrieval, from every process."""
     load = Load(ranking, [each for each in requests(np.random.default_rng(4)) if "hot" in each.subject_id])
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up:
         run = load.closed(1, requests=10 * processes)
-        if run.requests and not run.seen["unranked"]:
+        if run.requests and not run.seen["unranked"] and run.seen["two_tower"] == run.requests:
             return
         time.sleep(0.2)
     raise Unavailable(f"no release was served in {START_SECONDS:g} s")
