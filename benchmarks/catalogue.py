@@ -121,6 +121,15 @@ BENCHMARKS = (
         minutes=30,
     ),
     Benchmark(
+        "recommend",
+        "How fast is a list, from call to answer?",
+        small="--items 2000 --rounds 1 --seconds 1 --requests 1000",
+        full="--processes 2",
+        keep="--folder {kept}/recommend",
+        seconds=40,
+        minutes=60,
+    ),
+    Benchmark(
         "training",
         "How fast are the recipes beside the bare library?",
         small="--quick",

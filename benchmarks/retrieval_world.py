@@ -13,9 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from matchloop.entities import Categorical, Embedding, Entity, EntityId, EntityKey, Kind, Multi, Numeric, Text
 from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.release import GoldenCase, Manifest, SnapshotReference, write_golden
+from matchloop.rerank.scorer import PART as RANKER
+from matchloop.rerank.scorer import Ranker
 from matchloop.retrieval.als import AlsModel
 from matchloop.retrieval.choices import Choices
 from matchloop.retrieval.two_tower import TwoTowerModel
+from matchloop.testing.releases import write_ranker
 from matchloop.usecase import Tier, UseCase, load_use_cases
 
 if TYPE_CHECKING:
@@ -156,7 +159,9 @@ def tower(width: int, rng: np.random.Generator) -> bytes:
 
 
 def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId], recall: float) -> Manifest:
-    """Write a release with als and two_tower over all items of the index.
+    """Write a release with als and two_tower over all items of the index, and a ranker.
+
+    Everything has the size of what is trained; nothing is.
 
     Methods are tried in the use case's order, which a release's ``routing.json`` keeps but where validation
     found a better one.
@@ -189,7 +194,12 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
     )
     als_recall = als.build_graph()
     als.save(folder / "als")
-    golden: dict[str, GoldenCase] = {"als": als.golden_case(rng), "two_tower": towers.golden_case(rng)}
+    write_ranker(folder / RANKER, own, rng)
+    golden: dict[str, GoldenCase] = {
+        "als": als.golden_case(rng),
+        "two_tower": towers.golden_case(rng),
+        RANKER: Ranker.load(folder / RANKER, own).golden_case(rng),
+    }
     write_golden(folder, golden)
     Choices({tier: own.methods.of(tier) for tier in Tier}).write(folder)
     return Manifest.write(
@@ -198,7 +208,7 @@ def write_release(folder: Path, index: VectorIndex, item_ids: Sequence[EntityId]
         use_case=own,
         created=datetime.now(UTC),
         snapshot=SnapshotReference(watermark="1", manifest_sha256="0" * 64),
-        parts=["als", "two_tower"],
+        parts=["als", "two_tower", RANKER],
         metrics={"two_tower_graph_recall_at_20": recall}
         | ({} if als_recall is None else {"als_graph_recall_at_20": als_recall}),
     )

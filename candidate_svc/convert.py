@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from candidate_svc.domain import Candidate, Found, Trends
+    from candidate_svc.domain import Candidate, Contribution, Found, Trends
 
 DEFAULT_COUNT = 20
 MAX_COUNT = 500
@@ -81,7 +81,7 @@ def asked_from_proto(request: service_pb2.GetCandidatesRequest, use_cases: UseCa
         request.subject_features,
         violations,
         field="subject_features",
-        schema=None if use_case is None else {n: str(t) for n, t in use_case.subject_features.items()},
+        schema=None if use_case is None else use_case.subject_features,
         embedding_width=None if use_case is None else use_case.embedding_width,
     )
     methods = _methods(request.methods, violations)
@@ -255,20 +255,19 @@ def candidates_to_proto(candidates: Sequence[Candidate]) -> list[candidate_pb2.C
             create_time=timestamp(each.create_time),
             features=each.features,
             diversity_values=[candidate_pb2.FieldValues(values=values) for values in each.diversity_values],
-            contributions=[
-                candidate_pb2.Contribution(
-                    field=part.field,
-                    values=part.values,
-                    amount=part.amount,
-                    factors=[
-                        candidate_pb2.ValueFactor(value=cut.value, factor=cut.factor) for cut in part.factors
-                    ],
-                )
-                for part in each.contributions
-            ],
+            contributions=map(_contribution_to_proto, each.contributions),
         )
         for each in candidates
     ]
+
+
+def _contribution_to_proto(part: Contribution) -> candidate_pb2.Contribution:
+    return candidate_pb2.Contribution(
+        field=part.field,
+        values=part.values,
+        amount=part.amount,
+        factors=[candidate_pb2.ValueFactor(value=cut.value, factor=cut.factor) for cut in part.factors],
+    )
 
 
 def trending_to_proto(

@@ -47,7 +47,7 @@ class MethodScores:
         except Exception:  # noqa: BLE001 - whatever a method dies of, the list is ordered by what is left
             _log.exception("no scores", use_case=query.asked.use_case.id, method=method.value)
             found = None
-        return np.zeros(len(items)) if found is None else np.nan_to_num(found, posinf=0.0, neginf=0.0)
+        return np.zeros(len(items)) if found is None else np.where(np.isfinite(found), found, 0.0)
 
 
 def _als(query: Query, items: Sequence[EntityId]) -> Scores | None:
@@ -55,10 +55,10 @@ def _als(query: Query, items: Sequence[EntityId]) -> Scores | None:
     vector = als_vector(model, query) if model is not None else None
     if model is None or vector is None:
         return None
-    known = [model.item_row(item) is not None for item in items]
+    rows = np.array([-1 if (row := model.item_row(item)) is None else row for item in items], dtype=np.int64)
+    known = rows >= 0
     scores = np.zeros(len(items))
-    rows = model.item_rows([item for item, there in zip(items, known, strict=True) if there])
-    scores[known] = model.item_factors[rows] @ vector
+    scores[known] = model.item_factors[rows[known]] @ vector
     return scores
 
 

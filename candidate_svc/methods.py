@@ -146,12 +146,12 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
     state = query.state
     created = query.models.created if query.models is not None else None
     types = query.asked.use_case.events
-    known = [event for event in query.events if model.item_row(event.item) is not None]
+    known = [(row, event) for event in query.events if (row := model.item_row(event.item)) is not None]
     return model.serving_vector(
         None if _is_nobody(query) else query.asked.subject_id,
-        model.item_rows([event.item for event in known]),
-        np.asarray([types[event.event_type].weight for event in known], dtype=np.float64),
-        np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for event in known]),
+        np.asarray([row for row, _ in known], dtype=np.int64),
+        np.asarray([types[event.event_type].weight for _, event in known], dtype=np.float64),
+        np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for _, event in known]),
         whole=bool(state.recent_events) and state.interaction_count <= len(state.recent_events),
         newer=created is not None and any(event.time > created for event in query.events),
     )

@@ -57,7 +57,7 @@ def read_recommend(
         request.subject_features,
         violations,
         field="subject_features",
-        schema={name: str(type_) for name, type_ in use_case.subject_features.items()} if use_case else None,
+        schema=use_case.subject_features if use_case else None,
         embedding_width=use_case.embedding_width if use_case else None,
     )
     methods = _methods(request.methods, violations)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from matchloop.candidate.v1 import candidate_pb2, candidate_service_pb2, candidate_service_pb2_grpc
 from matchloop.catalog.v1 import catalog_service_pb2, catalog_service_pb2_grpc
@@ -273,9 +274,12 @@ def _candidates(messages: Sequence[candidate_pb2.Candidate], *, width: int | Non
     Unavailable
         If the reply breaks its contract: no method, a number that is not finite, an item twice.
     """
-    found = tuple(_candidate(message, width) for message in messages)
+    found = tuple([_candidate(message, width) for message in messages])
     if len({candidate.item_id for candidate in found}) != len(found):
         raise Unavailable(f"{CANDIDATE_SVC} answered with an item twice")
+    numbers = np.array([(candidate.score, *candidate.features) for candidate in found], dtype=np.float64)
+    if not (np.abs(numbers) < LARGEST_SCORE).all():  # not true of NaN either
+        raise Unavailable(f"{CANDIDATE_SVC} answered with a number that is not finite")
     return found
 
 
@@ -291,10 +295,6 @@ def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate
     features = tuple(message.features) if width is not None else ()
     if method is None or (width is not None and len(features) != width):
         raise Unavailable(f"{CANDIDATE_SVC} answered with a candidate without method or features")
-    if not all(
-        math.isfinite(number) and abs(number) < LARGEST_SCORE for number in (message.score, *features)
-    ):
-        raise Unavailable(f"{CANDIDATE_SVC} answered with a number that is not finite")
     return Candidate(
         message.item_id,
         method,
@@ -302,7 +302,7 @@ def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate
         create_time=_create_time(message),
         features=features,
         diversity_values=tuple([tuple(field.values) for field in message.diversity_values]),
-        contributions=tuple([_contribution(each) for each in message.contributions]),
+        contributions=tuple(map(_contribution, message.contributions)),
     )
 
 

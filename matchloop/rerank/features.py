@@ -76,7 +76,7 @@ class ItemFacts:
 def recency(age_days: ArrayLike) -> NDArray[np.float32]:
     """Return exp(−age days / 30), (n,) in [0, 1]; 1 for a date in the future, 0 where NaN (unknown)."""
     age = np.maximum(np.asarray(age_days, dtype=np.float64), 0.0)
-    return np.asarray(np.nan_to_num(np.exp(-age / RECENCY_DAYS), nan=0.0), dtype=np.float32)
+    return np.where(np.isnan(age), 0.0, np.exp(-age / RECENCY_DAYS)).astype(np.float32)
 
 
 def popularity_count(views: ArrayLike, interactions: ArrayLike) -> NDArray[np.float64]:

@@ -171,7 +171,7 @@ class AlsModel:
         np.minimum.at(latest, place, np.asarray(age_days, dtype=np.float64))
         summed = np.zeros(len(distinct))
         np.add.at(summed, place, np.asarray(weights, dtype=np.float64))
-        folded = self.fold_in(distinct, self.aged(summed, latest))
+        folded = self._solved(distinct, self.aged(summed, latest))
         return folded if folded.any() else trained
 
     def fold_in(self, item_rows: NDArray[np.int64], weights: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -199,12 +199,18 @@ class AlsModel:
             raise InvalidInput(f"an item row is outside 0 to {len(self.item_ids) - 1}")
         positive = given > 0.0
         distinct, place = np.unique(rows[positive], return_inverse=True)
-        if len(distinct) == 0:
-            return np.zeros(self.width, dtype=np.float32)
         summed = np.zeros(len(distinct))  # (n,)
         np.add.at(summed, place, given[positive])
-        confidence = self.alpha * (summed if self.saturation is None else saturated(summed, self.saturation))
-        factors = self.item_factors[distinct].astype(np.float64)  # (n, f)
+        return self._solved(distinct, summed)
+
+    def _solved(self, rows: NDArray[np.int64], summed: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the vector for distinct rows and their summed weights, (n,); of 0 and less: left out."""
+        positive = summed > 0.0
+        if not positive.any():
+            return np.zeros(self.width, dtype=np.float32)
+        given = summed[positive]
+        confidence = self.alpha * (given if self.saturation is None else saturated(given, self.saturation))
+        factors = self.item_factors[rows[positive]].astype(np.float64)  # (n, f)
         return self._equations.solve(factors, confidence).astype(np.float32)
 
     def scores(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
