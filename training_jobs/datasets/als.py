@@ -115,8 +115,8 @@ def als_matrix(pairs: Table, *, use_case: str, snapshot: str) -> AlsMatrix:
         use_case,
         snapshot,
         {
-            "subject_ids": np.array(subject_ids, dtype=object),
-            "item_ids": np.array(item_ids, dtype=object),
+            "subject_ids": np.array(subject_ids, dtype=np.str_),
+            "item_ids": np.array(item_ids, dtype=np.str_),
             "subject": subject_rows,
             "item": item_rows,
             "weight": weights,

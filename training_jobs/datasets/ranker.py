@@ -18,9 +18,9 @@ from training_jobs.datasets.manifest import (
     weights_by_rank,
 )
 from training_jobs.datasets.shown import shown_items, with_outcome
+from training_jobs.datasets.texts import Texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -192,11 +192,16 @@ def ranker_dataset(
     flat = found["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     features = flat.astype(np.float32).reshape(-1, len(names))  # (n, F)
     rank = found["rank"].to_numpy().astype(np.int32)
-    source = _objects(found["outcome"])
-    label = (source == "positive").astype(np.float32)
-    session = found["session_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    texts = {
+        "subject": Texts.of(found["subject_id"]),
+        "item": Texts.of(found["item_id"]),
+        "method": Texts.of(found["method"]),
+        "source": Texts.of(found["outcome"]),
+    }
+    source = texts["source"]
+    label = np.array([value == "positive" for value in source.values], dtype=np.float32)[source.rows]
     arrays: dict[str, NDArray[Any]] = {
-        "group": session.astype(np.int64),
+        "group": Texts.of(found["session_id"]).rows.astype(np.int64),
         "rank": rank,
         "recommendation_score": found["recommendation_score"].to_numpy().astype(np.float32),
         "original_score": features[:, names.index("original_score")],
@@ -205,16 +210,11 @@ def ranker_dataset(
         "exposure_weight": exposure_weight(rank, weighting, curve=curve).astype(np.float32),
         "label": label,
     }
-    texts: dict[str, Any] = {
-        "subject": _objects(found["subject_id"]),
-        "item": _objects(found["item_id"]),
-        "method": _objects(found["method"]),
-        "source": source,
-    }
     serve_time = found["serve_time"].to_numpy()
+    ids: dict[str, Any] = {name: column.objects() for name, column in texts.items()}
     return RankerDataset(
         **arrays,
-        **texts,
+        **ids,
         serve_time=serve_time,
         feature_names=names,
         manifest=manifest_of(
@@ -224,9 +224,9 @@ def ranker_dataset(
             {**arrays, **texts, "serve_time": serve_time.astype("datetime64[us]").astype(np.int64)},
             span_of(found["serve_time"], found["serve_time"]),
             labels=counts_of(label),
-            sources=counts_of(source.astype(np.str_)) if len(source) else {},
-            subjects=len(set(texts["subject"])),
-            items=len(set(texts["item"])),
+            sources=source.counts(),
+            subjects=len(texts["subject"].counts()),
+            items=len(texts["item"].counts()),
             weights=weights_by_rank(weighting, curve),
         ),
     )
@@ -247,8 +247,3 @@ def split_by_time(dataset: RankerDataset, share: float) -> tuple[RankerDataset, 
     lists = int(dataset.group.max()) + 1 if len(dataset) else 0
     late = dataset.group >= round(lists * (1.0 - share))
     return take(dataset, ~late), take(dataset, late)
-
-
-def _objects(column: Any) -> NDArray[np.object_]:
-    values: Sequence[Any] = column.to_pylist()
-    return np.array(values, dtype=object)

@@ -54,9 +54,9 @@ def shown_items(tables: SnapshotTables, use_case: UseCase) -> Table:
 
 
 def shown_pairs(tables: SnapshotTables, use_case: UseCase) -> Table:
-    """Return each subject_id and item_id that stood in a list, the client's own lists too, once."""
+    """Return subject_id and item_id of what stood in a list, the client's own lists too, each time it did."""
     lists = tables.sessions.filter(tables.sessions.use_case == use_case.id)
-    return lists.select("subject_id", item_id=lists.item_ids.unnest()).distinct()
+    return lists.select("subject_id", item_id=lists.item_ids.unnest())
 
 
 def last_moment(tables: SnapshotTables, config: DatasetConfig) -> Any:
