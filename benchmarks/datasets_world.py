@@ -44,6 +44,8 @@ DAYS = 90
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 PART_LISTS = 200_000
 """Lists in a part, as an export has them; the interactions of its time are a part too."""
+BLOCK = 50_000
+"""Rows appended at a time, as the database gives them: Parquet is read in parallel by them."""
 ERASED = 0.005
 """So many more ids than entities there are in the record."""
 CATEGORIES = 25
@@ -86,7 +88,8 @@ def _write(folder: Path, size: Size, advance: Callable[[int], object]) -> dict[s
 
     def add(name: TableName, table: pa.Table) -> None:
         file = FileWriter(folder, name, as_of=size.interactions)
-        file.append(table)
+        for at in range(0, max(len(table), 1), BLOCK):
+            file.append(table.slice(at, BLOCK))
         written, files[written] = file.finish()
 
     people, rng = _People.of(size), np.random.default_rng(0)
