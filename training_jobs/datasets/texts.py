@@ -44,6 +44,10 @@ class Texts:
         codes = pa.chunked_array([chunk.indices for chunk in encoded.chunks]).fill_null(len(values))
         return cls([*values, None], codes.to_numpy())
 
+    def at(self, rows: NDArray[np.int64]) -> Texts:
+        """Return the texts of some rows, in their order."""
+        return Texts(self.values, self.rows[rows])
+
     def objects(self) -> NDArray[np.object_]:
         """Return the texts, (n,); equal ones are one object."""
         return np.array([*self.values, None], dtype=object).take(self.rows)

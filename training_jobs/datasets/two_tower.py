@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 import numpy as np
-import pyarrow as pa
 
 from matchloop.errors import TooFewExamples
 from matchloop.position import exposure_weight
@@ -187,7 +186,7 @@ def two_tower_examples(
     -------
     Table
         subject_id, item_id, label, weight, rank and score (null where shown nowhere), source, first_time,
-        last_time; by subject and item.
+        last_time.
     """
     said = verdicts(tables, use_case)
     pairs = _said_pairs(ordered, tables, use_case)
@@ -217,8 +216,7 @@ def two_tower_examples(
     hard = hard.mutate(
         label=ibis.literal(0.0, "float64"), weight=ibis.literal(0.0, "float64"), source=ibis.literal("hard")
     )
-    both = pairs.union(hard.select(*pairs.columns))
-    return both.order_by(["subject_id", "item_id"])
+    return pairs.union(hard.select(*pairs.columns))
 
 
 def _said_pairs(ordered: Table, tables: SnapshotTables, use_case: UseCase) -> Table:
@@ -267,7 +265,7 @@ def two_tower_dataset(
     random_negatives: int = 0,
     rng: np.random.Generator | None = None,
 ) -> PairDataset:
-    """Run `two_tower_examples` for entities in this order; pairs of others are left out.
+    """Run `two_tower_examples` for entities in this order, by subject and item; others are left out.
 
     Parameters
     ----------
@@ -279,20 +277,20 @@ def two_tower_dataset(
         Drawn for each positive, by `rng`, into `PairDataset.drawn`; 0: none.
     """
     found = examples.to_pyarrow()
-    subject = rows_in(found["subject_id"], subject_ids)
-    item = rows_in(found["item_id"], item_ids)
-    known = (subject >= 0) & (item >= 0)
-    rank = found["rank"].fill_null(0).to_numpy().astype(np.int32)[known]
+    subject, item = rows_in(found["subject_id"], subject_ids), rows_in(found["item_id"], item_ids)
+    known = np.flatnonzero((subject >= 0) & (item >= 0))
+    kept = known[np.argsort(subject[known] * len(item_ids) + item[known])]
+    rank = found["rank"].fill_null(0).to_numpy().astype(np.int32)[kept]
     rank_weight = np.where(rank > 0, exposure_weight(np.maximum(rank, 1), weighting, curve=curve), 1.0)
-    label = found["label"].to_numpy().astype(np.float32)[known]
-    source = Texts.of(found["source"].filter(pa.array(known)))
+    label = found["label"].to_numpy().astype(np.float32)[kept]
+    source = Texts.of(found["source"]).at(kept)
     arrays: dict[str, NDArray[Any]] = {
-        "subject": subject[known],
-        "item": item[known],
+        "subject": subject[kept],
+        "item": item[kept],
         "label": label,
-        "weight": found["weight"].to_numpy().astype(np.float32)[known],
+        "weight": found["weight"].to_numpy().astype(np.float32)[kept],
         "rank": rank,
-        "score": found["score"].to_numpy().astype(np.float32)[known],
+        "score": found["score"].to_numpy().astype(np.float32)[kept],
         "rank_weight": rank_weight.astype(np.float32),
     }
     own, seen = Pairs(arrays["subject"], arrays["item"]), _rows_of(shown, subject_ids, item_ids)
