@@ -60,7 +60,7 @@ def size_of(interactions: int) -> Size:
 
 def ours(folder: Path, name: str) -> dict[str, float]:
     """Build one data set."""
-    material = _material(folder)
+    material = material_of(folder)
     config = load_config("default")
     return _timed(lambda: BUILDS[name](material, config))
 
@@ -75,7 +75,7 @@ def job(folder: Path, name: str) -> dict[str, float]:
     out = folder.with_name(name)
 
     def whole() -> None:
-        material = _material(folder)
+        material = material_of(folder)
         build_datasets(material, load_config("default")).write(out, material)
 
     try:
@@ -84,7 +84,8 @@ def job(folder: Path, name: str) -> dict[str, float]:
         shutil.rmtree(out, ignore_errors=True)
 
 
-def _material(folder: Path) -> Material:
+def material_of(folder: Path) -> Material:
+    """Open a record as training does."""
     share = load_config("default").dataset.validation_share
     return Material(read_snapshot(folder), load_use_cases()[USE_CASE], validation_share=share)
 

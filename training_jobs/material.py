@@ -14,6 +14,7 @@ from matchloop.features import EntityEncoder, load_embedder
 from matchloop.snapshot import entities_of
 from training_jobs.datasets.rows import rows_in
 from training_jobs.datasets.tables import SnapshotTables, open_tables, place_of, reactions, until_place
+from training_jobs.datasets.texts import Texts
 from training_jobs.evaluate import Truth, truth_of
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Material:
         return Events(
             rows_in(found["subject_id"], self.subject_ids),
             rows_in(found["item_id"], self.item_ids),
-            np.array(found["event_type"].to_pylist(), dtype=object),
+            Texts.of(found["event_type"]).objects(),
             found["event_time"].to_numpy(),
             found["weight"].to_numpy(),
             found["sequence"].to_numpy(),
