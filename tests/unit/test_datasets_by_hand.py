@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.datasets_sql import ByHand
 from benchmarks.datasets_world import USE_CASE, Size, record_of
+from benchmarks.learning_growth import sizes_of, slope
 from matchloop.snapshot import TableName
 from matchloop.usecase import load_use_cases
 from training_jobs.build import als_of, pairs_of, ranker_of
@@ -90,3 +91,12 @@ def test_the_record_is_drawn_once(tmp_path: Path) -> None:
     assert one.manifest.counts[TableName.SESSIONS] == 100
     other = record_of(tmp_path, Size(500, 50, 100, 100))
     assert other.manifest.counts[TableName.INTERACTIONS] == 500
+
+
+def test_growth_is_told_by_the_slope_of_logarithms() -> None:
+    assert slope([1.0, 2.0, 4.0], [3.0, 6.0, 12.0]) == pytest.approx(1.0)
+    assert slope([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
+    assert slope([1.0, 2.0, 4.0], [0.0, 0.0, 0.0]) == pytest.approx(0.0)
+    found = sizes_of(100_000)
+    assert found["interactions"][2] == Size(400_000, 40_000, 2_000, 1_000)
+    assert [size.items for size in found["items"]] == [1_000, 2_000, 4_000]
