@@ -1,6 +1,6 @@
 """How long data sets take to build, over the same queries written by hand, and how much memory.
 
-``python -m benchmarks.datasets --out FILE.json [--interactions 10000000] [--turns 3] [--data FOLDER]``
+``python -m benchmarks.datasets --out FILE.json [--interactions 10000000] [--turns 3] [--folder FOLDER]``
 
 A made-up record of developers and startups is written into a snapshot: a list for every ten interactions, a
 subject for every fifty, an item for every hundred. From it each data set is built with the default preset as
@@ -10,14 +10,13 @@ gives the same rows as an Arrow table, DuckDB having two threads in both. They t
 of its own that has opened the snapshot. `peak_gb` is the most memory of a process that opens the snapshot,
 builds all three and writes them as files.
 
-A full run takes about fifteen minutes, two of them for the record; `--data` keeps that for more runs.
+A full run takes about fifteen minutes, two of them for the record; `--folder` keeps that for more runs.
 """
 
 from __future__ import annotations
 
 import resource
 import shutil
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -33,7 +32,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.datasets_sql import ByHand
 from benchmarks.datasets_world import USE_CASE, Size, record_of
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.folders import Folder, data_folder
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.snapshot import read_snapshot
 from matchloop.usecase import load_use_cases
 from training_jobs.build import als_of, build_datasets, pairs_of, ranker_of
@@ -141,28 +141,28 @@ def measure(
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     interactions: Annotated[int, typer.Option(min=1000, help="Size of the record.")] = FULL,
     turns: Annotated[int, typer.Option(min=1, max=20, help="Repeats of every build.")] = 3,
-    data: Annotated[Path | None, typer.Option(help="Folder that stays; a new one, which goes.")] = None,
+    folder: Folder = None,
 ) -> None:
     """Measure, print, write."""
     told = about()
     size = size_of(interactions)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
-        place = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datasets-")))
+        at = stack.enter_context(data_folder(folder))
         progress = stack.enter_context(Progress(*columns, console=console))
         drawing = progress.add_task("record", total=interactions)
-        folder = place / f"record-{interactions}"
-        record_of(folder, size, lambda more: progress.advance(drawing, more))
+        record = at / f"record-{interactions}"
+        record_of(record, size, lambda more: progress.advance(drawing, more))
         progress.update(drawing, completed=interactions)
         building = progress.add_task("", total=len(BUILDS) * 2 * turns + 1)
 
         def advance(what: str) -> None:
             progress.update(building, advance=1, description=what)
 
-        figures, targets = measure(folder, turns, advance)
+        figures, targets = measure(record, turns, advance)
     console.print(targets_table(f"data sets, {interactions:,} interactions", targets))
     console.print_json(data=figures)
     write_report(out, told, {"size": asdict(size), **figures}, targets)

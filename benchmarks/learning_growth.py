@@ -1,6 +1,6 @@
 """How time and memory of learning grow with the record.
 
-``python -m benchmarks.learning_growth --out FILE.json [--scale 1.0] [--only STAGE] [--data FOLDER]``
+``python -m benchmarks.learning_growth --out FILE.json [--scale 1.0] [--only STAGE] [--folder FOLDER]``
 
 From a record as `benchmarks.datasets` makes it, one thing at a time is made twice and four times as much:
 interactions (with their lists), subjects, items. Of each stage (all three data sets; ALS with 128 factors,
@@ -12,7 +12,6 @@ A run takes about ten minutes; `--scale 0.1` takes a tenth of the record.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, astuple, replace
@@ -27,7 +26,8 @@ from rich.table import Table
 
 from benchmarks.datasets import GIB, apart, material_of, size_of
 from benchmarks.datasets_world import Size, record_of
-from benchmarks.report import about, write_report
+from benchmarks.folders import Folder, data_folder
+from benchmarks.report import Out, about, write_report
 from training_jobs.build import als_of, build_datasets, pairs_of
 from training_jobs.config import load_config
 
@@ -107,10 +107,10 @@ def slope(sizes: list[float], costs: list[float]) -> float:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     scale: Annotated[float, typer.Option(min=0.001, help="Of the records.")] = 1.0,
     only: Annotated[list[str] | None, typer.Option(help="Only these stages.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder that stays; a new one, which goes.")] = None,
+    folder: Folder = None,
 ) -> None:
     """Measure, print, write."""
     told = about()
@@ -119,7 +119,7 @@ def main(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     figures: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        place = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="learning-")))
+        at = stack.enter_context(data_folder(folder))
         progress = stack.enter_context(Progress(*columns, console=console))
         task = progress.add_task("", total=len(stages) * 3 * len(TIMES))
         for stage, interactions in stages.items():
@@ -127,9 +127,9 @@ def main(
                 points = []
                 for size in sizes:
                     progress.update(task, advance=1, description=f"{stage}: {axis}")
-                    folder = place / "-".join(map(str, astuple(size)))
-                    record_of(folder, size)
-                    points.append(asdict(size) | apart(measure, folder, stage))
+                    record = at / "-".join(map(str, astuple(size)))
+                    record_of(record, size)
+                    points.append(asdict(size) | apart(measure, record, stage))
                 found = [[float(point[name]) for point in points] for name in (axis, "processor_s", "gb")]
                 slopes = [slope(found[0], costs) for costs in found[1:]]
                 figures.append(
