@@ -203,6 +203,7 @@ class ByHand:
     def of(cls, snapshot: Snapshot) -> ByHand:
         """Open a snapshot."""
         connection = duckdb.connect(config={"threads": THREADS})
+        connection.execute("SET enable_progress_bar = false")
         for name in TableName:
             files = [str(path) for path in snapshot.paths(name)]
             connection.read_parquet(files).create_view(name)
