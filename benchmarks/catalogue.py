@@ -130,6 +130,23 @@ BENCHMARKS = (
         minutes=60,
     ),
     Benchmark(
+        "datasets",
+        "How long do data sets take to build, over the same queries written by hand, and how much memory?",
+        small="--interactions 100000 --turns 1",
+        full="",
+        keep="--folder {kept}/datasets",
+        seconds=60,
+        minutes=45,
+    ),
+    Benchmark(
+        "learning_growth",
+        "How do time and memory of learning grow with the record?",
+        small="--scale 0.02 --only als",
+        full="",
+        seconds=60,
+        minutes=45,
+    ),
+    Benchmark(
         "training",
         "How fast are the recipes beside the bare library?",
         small="--quick",

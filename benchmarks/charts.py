@@ -118,6 +118,24 @@ def _recommend(figures: Figures) -> Chart:
     return Chart(title, "ms", [Panel(series)], logarithmic=True)
 
 
+def _datasets(figures: Figures) -> Chart:
+    sides = {"ours": "built", "by_hand": "by hand"}
+    series = {
+        told: _each({name: figures[name][side]["s"] for name in ("als", "two_tower", "ranker")})
+        for side, told in sides.items()
+    }
+    title = f"Data sets of {figures['size']['interactions']:,} interactions"
+    return Chart(title, "seconds", [Panel(series)])
+
+
+def _learning_growth(figures: Figures) -> Chart:
+    slopes: dict[str, dict[str, float]] = {}
+    for each in figures["growth"]:
+        slopes.setdefault(f"with {each['with']}", {})[each["stage"]] = each["time_slope"]
+    series = {axis: _each(by_stage) for axis, by_stage in slopes.items()}
+    return Chart("How time grows", "log-log slope, 1: linear", [Panel(series)], mark=1.0)
+
+
 def _training(figures: Figures) -> Chart:
     series = {}
     if tower := figures.get("two_tower_vs_bare"):
@@ -243,6 +261,8 @@ _CHARTS: dict[str, Callable[[Figures], Chart]] = {
     "list_reactions": _list_reactions,
     "retrieval": _retrieval,
     "recommend": _recommend,
+    "datasets": _datasets,
+    "learning_growth": _learning_growth,
     "training": _training,
     "ranking": _ranking,
     "reload": _reload,

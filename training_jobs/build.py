@@ -65,38 +65,57 @@ def build_datasets(material: Material, config: TrainingConfig, *, console: Conso
     TooFewExamples
         When estimated position weights are asked for and too little exploration is logged.
     """
-    use_case, snapshot = material.use_case, material.snapshot.manifest.fingerprint
-    settings = config.dataset
     with progress_bar("data sets", 4, console) as bar:
         curve = curve_of(material, config)
         bar.advance("als")
-        training = material.training_part
-        matrix = datasets.als_pairs(training, least_interactions=settings.least_interactions)
-        als = datasets.als_matrix(matrix, use_case=use_case.id, snapshot=snapshot)
+        als = als_of(material, config)
         bar.advance("two_tower")
-        tables = material.training_tables
-        pairs = datasets.two_tower_dataset(
-            datasets.two_tower_examples(training, tables, use_case, settings),
-            subject_ids=material.subject_ids,
-            item_ids=material.item_ids,
-            use_case=use_case,
-            snapshot=snapshot,
-            weighting=settings.two_tower_weighting,
-            curve=curve,
-            shown=datasets.shown_pairs(tables, use_case),
-            random_negatives=settings.random_of(use_case),
-            rng=np.random.default_rng(config.seed),
-        )
+        pairs = pairs_of(material, config, curve)
         bar.advance("ranker")
-        ranker = datasets.ranker_dataset(
-            datasets.ranker_examples(material.tables, use_case, settings),
-            use_case=use_case,
-            snapshot=snapshot,
-            weighting=settings.ranker_weighting,
-            curve=curve,
-        )
+        ranker = ranker_of(material, config, curve)
         bar.advance()
     return DataSets(als, pairs, ranker)
+
+
+def als_of(material: Material, config: TrainingConfig) -> datasets.AlsMatrix:
+    """Build the ALS matrix from the training part."""
+    pairs = datasets.als_pairs(material.training_part, least_interactions=config.dataset.least_interactions)
+    return datasets.als_matrix(
+        pairs, use_case=material.use_case.id, snapshot=material.snapshot.manifest.fingerprint
+    )
+
+
+def pairs_of(
+    material: Material, config: TrainingConfig, curve: ExaminationCurve | None = None
+) -> datasets.PairDataset:
+    """Build the Two-Tower's pairs from the training part, with the record as it stood at its end."""
+    settings, use_case, tables = config.dataset, material.use_case, material.training_tables
+    return datasets.two_tower_dataset(
+        datasets.two_tower_examples(material.training_part, tables, use_case, settings),
+        subject_ids=material.subject_ids,
+        item_ids=material.item_ids,
+        use_case=use_case,
+        snapshot=material.snapshot.manifest.fingerprint,
+        weighting=settings.two_tower_weighting,
+        curve=curve,
+        shown=datasets.shown_pairs(tables, use_case),
+        random_negatives=settings.random_of(use_case),
+        rng=np.random.default_rng(config.seed),
+    )
+
+
+def ranker_of(
+    material: Material, config: TrainingConfig, curve: ExaminationCurve | None = None
+) -> datasets.RankerDataset:
+    """Build the ranker's examples, from all lists."""
+    settings, use_case = config.dataset, material.use_case
+    return datasets.ranker_dataset(
+        datasets.ranker_examples(material.tables, use_case, settings),
+        use_case=use_case,
+        snapshot=material.snapshot.manifest.fingerprint,
+        weighting=settings.ranker_weighting,
+        curve=curve,
+    )
 
 
 def curve_of(material: Material, config: TrainingConfig) -> ExaminationCurve | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -13,7 +13,8 @@ from matchloop.errors import TooFewExamples
 from matchloop.features import EntityEncoder, load_embedder
 from matchloop.snapshot import entities_of
 from training_jobs.datasets.rows import rows_in
-from training_jobs.datasets.tables import SnapshotTables, open_tables, part_of, reactions
+from training_jobs.datasets.tables import SnapshotTables, open_tables, place_of, reactions, until_place
+from training_jobs.datasets.texts import Texts
 from training_jobs.evaluate import Truth, truth_of
 
 if TYPE_CHECKING:
@@ -120,18 +121,22 @@ class Material:
         """How many interactions."""
         return int(self.ordered.count().to_pyarrow().as_py())
 
+    @cached_property
+    def _last(self) -> tuple[Any, int] | None:
+        """Turn and sequence of the training part's last event."""
+        return place_of(self.ordered, self.cut)
+
     @property
     def training_part(self) -> Table:
         """The interactions before the validation part."""
-        return part_of(self.ordered, self.count, self.share, validation=False)
+        return until_place(self.ordered, self._last)
 
     @cached_property
     def training_tables(self) -> SnapshotTables:
         """The record as it stood at the training part's last event; all of it where there is no such time."""
-        if not self.by_time or self.cut in (0, self.count):
+        if not self.by_time or self.cut in (0, self.count) or self._last is None:
             return self.tables
-        last = self.training_part.event_time.max().to_pyarrow().as_py()
-        return self.tables.until(last)
+        return self.tables.until(self._last[0])
 
     @cached_property
     def events(self) -> Events:
@@ -140,7 +145,7 @@ class Material:
         return Events(
             rows_in(found["subject_id"], self.subject_ids),
             rows_in(found["item_id"], self.item_ids),
-            np.array(found["event_type"].to_pylist(), dtype=object),
+            Texts.of(found["event_type"]).objects(),
             found["event_time"].to_numpy(),
             found["weight"].to_numpy(),
             found["sequence"].to_numpy(),

@@ -28,7 +28,7 @@ from training_jobs.datasets import (
 )
 from training_jobs.datasets.ranker import split_by_time
 from training_jobs.datasets.shown import shown_pairs
-from training_jobs.datasets.tables import part_of, reactions
+from training_jobs.datasets.tables import place_of, reactions, until_place
 
 NAMES = INVESTORS.ranking.features
 ITEMS = [f"s{n}" for n in range(8)]
@@ -243,12 +243,15 @@ def test_random_negatives_are_items_without_a_pair(tmp_path: Path) -> None:
     assert not known & set(zip(drawn.subject.tolist(), drawn.item.tolist(), strict=True))
 
 
-def test_parts_by_time_are_all_there_is(tmp_path: Path) -> None:
-    ordered = reactions(tables_of(tmp_path, PAIRS), INVESTORS)
-    early, late = (part_of(ordered, 7, 0.3, validation=v).to_pyarrow() for v in (False, True))
+@pytest.mark.parametrize("by_time", [True, False])
+def test_the_first_reactions_are_those_of_the_first_places(tmp_path: Path, by_time: bool) -> None:
+    at_once = [reaction | {"event_time": START} for reaction in PAIRS[:3]]
+    ordered = reactions(tables_of(tmp_path, [*at_once, *PAIRS[3:]]), INVESTORS, by_time=by_time)
 
-    assert (early.num_rows, late.num_rows) == (5, 2)
-    assert max(early["event_time"].to_pylist()) < min(late["event_time"].to_pylist())
+    for count in range(8):
+        first = until_place(ordered, place_of(ordered, count)).to_pyarrow()
+        assert sorted(first["place"].to_pylist()) == list(range(count))
+    assert place_of(ordered, 9) is None
 
 
 def test_equal_snapshots_give_equal_hashes(tmp_path: Path) -> None:

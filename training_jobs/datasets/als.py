@@ -15,6 +15,7 @@ from matchloop.days import SECONDS_A_DAY
 from matchloop.errors import TooFewExamples
 from matchloop.snapshot import Source
 from training_jobs.datasets.manifest import DatasetManifest, manifest_of, span_of
+from training_jobs.datasets.texts import Texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,7 @@ def als_pairs(ordered: Table, *, least_interactions: int = 1) -> Table:
     """Return one row a pair: its summed event weight, over 0, and where its events come from.
 
     Columns: subject_id, item_id, weight, interactions, listed (whether one came from a list), first_time,
-    last_time; by subject and item.
+    last_time.
 
     Parameters
     ----------
@@ -93,30 +94,30 @@ def als_pairs(ordered: Table, *, least_interactions: int = 1) -> Table:
     if least_interactions > 1:
         pairs = pairs.mutate(of_subject=pairs.interactions.sum().over(ibis.window(group_by="subject_id")))
         pairs = pairs.filter(pairs.of_subject >= least_interactions).drop("of_subject")
-    return pairs.order_by(["subject_id", "item_id"])
+    return pairs
 
 
 def als_matrix(pairs: Table, *, use_case: str, snapshot: str) -> AlsMatrix:
     """Run `als_pairs` and make the matrix; an empty one has the shape (0, 0)."""
     found = pairs.to_pyarrow()
-    subjects, items = (found[name].combine_chunks().dictionary_encode() for name in ("subject_id", "item_id"))
-    subject_ids, subject_rows = _sorted_codes(subjects)
-    item_ids, item_rows = _sorted_codes(items)
-    weights = found["weight"].to_numpy().astype(np.float32)
-    last = found["last_time"].to_numpy().astype("datetime64[s]")
+    subject_ids, subject_rows = _sorted_codes(found["subject_id"])
+    item_ids, item_rows = _sorted_codes(found["item_id"])
+    shape = (len(subject_ids), len(item_ids))
+    order = np.argsort(subject_rows.astype(np.int64) * len(item_ids) + item_rows)
+    subject_rows, item_rows = subject_rows[order], item_rows[order]
+    weights = found["weight"].to_numpy().astype(np.float32)[order]
+    last = found["last_time"].to_numpy().astype("datetime64[s]")[order]
     age = (last.max() - last).astype(np.float64) / SECONDS_A_DAY if len(last) else np.zeros(0)
     # Pairs stand once and in order of both ids, so the matrix keeps their order.
-    order = np.lexsort((item_rows, subject_rows))
-    shape = (len(subject_ids), len(item_ids))
-    matrix = sparse.csr_matrix((weights[order], (subject_rows[order], item_rows[order])), shape=shape)
+    matrix = sparse.csr_matrix((weights, (subject_rows, item_rows)), shape=shape)
     listed = int(np.count_nonzero(found["listed"].to_numpy()))
     manifest = manifest_of(
         "als",
         use_case,
         snapshot,
         {
-            "subject_ids": np.array(subject_ids, dtype=object),
-            "item_ids": np.array(item_ids, dtype=object),
+            "subject_ids": np.array(subject_ids, dtype=np.str_),
+            "item_ids": np.array(item_ids, dtype=np.str_),
             "subject": subject_rows,
             "item": item_rows,
             "weight": weights,
@@ -128,14 +129,14 @@ def als_matrix(pairs: Table, *, use_case: str, snapshot: str) -> AlsMatrix:
         subjects=len(subject_ids),
         items=len(item_ids),
     )
-    return AlsMatrix(matrix, age[order].astype(np.float32), subject_ids, item_ids, manifest)
+    return AlsMatrix(matrix, age.astype(np.float32), subject_ids, item_ids, manifest)
 
 
-def _sorted_codes(encoded: Any) -> tuple[list[str], Any]:
-    """Turn a dictionary-encoded column into sorted distinct values and each row's place among them."""
-    values = encoded.dictionary.to_pylist()
+def _sorted_codes(column: Any) -> tuple[list[str], NDArray[np.int32]]:
+    """Return a column's different texts, sorted, and each row's place among them."""
+    texts = Texts.of(column)
+    values = [value for value in texts.values if value is not None]
     order = sorted(range(len(values)), key=values.__getitem__)
     place = np.empty(len(values), dtype=np.int32)
     place[order] = np.arange(len(values), dtype=np.int32)
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    return [values[at] for at in order], place[codes] if len(codes) else np.zeros(0, dtype=np.int32)
+    return [values[at] for at in order], place[texts.rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from matchloop.position import exposure_weight
+from training_jobs.datasets.texts import Texts
 
 if TYPE_CHECKING:
     from matchloop.position import ExaminationCurve, Weighting
@@ -84,15 +86,15 @@ def weights_by_rank(weighting: Weighting, curve: ExaminationCurve | None) -> dic
     return {rank: round(weight, 4) for rank, weight in zip(SHOWN_RANKS, found.tolist(), strict=True)}
 
 
-def hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+def hash_of(arrays: Mapping[str, NDArray[Any] | Texts]) -> str:
     """Return the hex SHA-256 over names, shapes, types and bytes; None counts as an empty text."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
-        if array.dtype == object:
-            array = np.array([str(value or "") for value in array.tolist()], dtype=np.str_)
-        flat = np.ascontiguousarray(array)
-        digest.update(f"{name} {flat.dtype} {flat.shape}".encode())
-        digest.update(flat.tobytes())
+        blocks = array.blocks() if isinstance(array, Texts) else iter([np.ascontiguousarray(array)])
+        first = next(blocks)
+        digest.update(f"{name} {first.dtype} {(len(array), *first.shape[1:])}".encode())
+        for block in chain([first], blocks):
+            digest.update(block.data.cast("B") if block.size else b"")
     return digest.hexdigest()
 
 
@@ -100,7 +102,7 @@ def manifest_of(
     name: str,
     use_case: str,
     snapshot: str,
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any] | Texts],
     times: list[datetime],
     *,
     labels: dict[str, int],

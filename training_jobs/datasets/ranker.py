@@ -17,10 +17,10 @@ from training_jobs.datasets.manifest import (
     span_of,
     weights_by_rank,
 )
-from training_jobs.datasets.shown import shown_items, with_outcome
+from training_jobs.datasets.shown import features_at, shown_items, with_outcome
+from training_jobs.datasets.texts import Texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -123,7 +123,7 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     then hard ones, those that were clicked last, each drawn by chance (`_draw`). Every explicit dislike is
     kept, in lists without a positive too.
     """
-    shown = shown_items(tables, use_case)
+    shown = shown_items(tables, use_case).drop("features")
     shown = shown.filter(shown.has_features)
     if not config.rule_lists:
         shown = shown.filter(shown.reranked)
@@ -133,15 +133,36 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
     found = found.mutate(preference=order, draw=_draw(found))
-    in_list = ibis.window(group_by="session_id")
-    drawn = ibis.window(group_by=["session_id", found.preference == 0], order_by=["preference", "draw"])
+    # Most lists have nothing to draw negatives for: those need no sorting.
+    found = found.filter((found.preference == 1) | found.session_id.isin(_praised(tables, use_case)))
+    within = ibis.window(group_by="session_id", order_by=["preference", "draw"])
     found = found.mutate(
-        positives=(found.preference == 0).sum().over(in_list), place=ibis.row_number().over(drawn)
+        positives=(found.preference == 0).sum().over(within), place=ibis.row_number().over(within)
     )
-    found = found.filter(
-        (found.preference <= 1) | (found.place < found.positives * config.negatives_per_positive)
+    each = config.negatives_per_positive
+    found = found.filter((found.preference <= 1) | (found.place < found.positives * (1 + each)))
+    return _with_logged(found, tables, use_case).order_by(["serve_time", "session_id", "rank"])
+
+
+def _praised(tables: SnapshotTables, use_case: UseCase) -> Any:
+    """Return the ids of all lists that had a strong event, as a column."""
+    events = tables.interactions.filter(
+        tables.interactions.use_case == use_case.id,
+        tables.interactions.session_id.notnull(),
+        tables.interactions.event_type.isin(sorted(use_case.strong_events)),
     )
-    return found.order_by(["serve_time", "session_id", "rank"])
+    return events.session_id
+
+
+def _with_logged(found: Table, tables: SnapshotTables, use_case: UseCase) -> Table:
+    """Add `features` as `shown_items` has them.
+
+    To the few that were chosen: the features are most of what is logged, and choosing sorts.
+    """
+    lists = tables.sessions.filter(tables.sessions.use_case == use_case.id)
+    logged = lists.select(logged_id="session_id", values="feature_values")
+    joined = found.join(logged, found.session_id == logged.logged_id)
+    return joined.select(*found.columns, features=features_at(joined["values"], joined["rank"] - 1, use_case))
 
 
 def whole_lists(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig) -> Table:
@@ -192,11 +213,16 @@ def ranker_dataset(
     flat = found["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     features = flat.astype(np.float32).reshape(-1, len(names))  # (n, F)
     rank = found["rank"].to_numpy().astype(np.int32)
-    source = _objects(found["outcome"])
-    label = (source == "positive").astype(np.float32)
-    session = found["session_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    texts = {
+        "subject": Texts.of(found["subject_id"]),
+        "item": Texts.of(found["item_id"]),
+        "method": Texts.of(found["method"]),
+        "source": Texts.of(found["outcome"]),
+    }
+    source = texts["source"]
+    label = np.array([value == "positive" for value in source.values], dtype=np.float32)[source.rows]
     arrays: dict[str, NDArray[Any]] = {
-        "group": session.astype(np.int64),
+        "group": Texts.of(found["session_id"]).rows.astype(np.int64),
         "rank": rank,
         "recommendation_score": found["recommendation_score"].to_numpy().astype(np.float32),
         "original_score": features[:, names.index("original_score")],
@@ -205,16 +231,11 @@ def ranker_dataset(
         "exposure_weight": exposure_weight(rank, weighting, curve=curve).astype(np.float32),
         "label": label,
     }
-    texts: dict[str, Any] = {
-        "subject": _objects(found["subject_id"]),
-        "item": _objects(found["item_id"]),
-        "method": _objects(found["method"]),
-        "source": source,
-    }
     serve_time = found["serve_time"].to_numpy()
+    ids: dict[str, Any] = {name: column.objects() for name, column in texts.items()}
     return RankerDataset(
         **arrays,
-        **texts,
+        **ids,
         serve_time=serve_time,
         feature_names=names,
         manifest=manifest_of(
@@ -224,9 +245,9 @@ def ranker_dataset(
             {**arrays, **texts, "serve_time": serve_time.astype("datetime64[us]").astype(np.int64)},
             span_of(found["serve_time"], found["serve_time"]),
             labels=counts_of(label),
-            sources=counts_of(source.astype(np.str_)) if len(source) else {},
-            subjects=len(set(texts["subject"])),
-            items=len(set(texts["item"])),
+            sources=source.counts(),
+            subjects=len(texts["subject"].counts()),
+            items=len(texts["item"].counts()),
             weights=weights_by_rank(weighting, curve),
         ),
     )
@@ -247,8 +268,3 @@ def split_by_time(dataset: RankerDataset, share: float) -> tuple[RankerDataset, 
     lists = int(dataset.group.max()) + 1 if len(dataset) else 0
     late = dataset.group >= round(lists * (1.0 - share))
     return take(dataset, ~late), take(dataset, late)
-
-
-def _objects(column: Any) -> NDArray[np.object_]:
-    values: Sequence[Any] = column.to_pylist()
-    return np.array(values, dtype=object)

@@ -49,14 +49,20 @@ def shown_items(tables: SnapshotTables, use_case: UseCase) -> Table:
         recommendation_score=numbered.scores[place],
         retrieval_score=numbered.retrieval_scores[place],
         method=numbered.methods[place],
-        features=numbered.feature_values[place * len(names) : (place + 1) * len(names)],
+        features=features_at(numbered.feature_values, place, use_case),
     )
 
 
+def features_at(values: Any, place: Any, use_case: UseCase) -> Any:
+    """Return what was logged of the item at a place, 0 the first, out of a list's `feature_values`."""
+    width = len(use_case.ranking.features)
+    return values[place * width : (place + 1) * width]
+
+
 def shown_pairs(tables: SnapshotTables, use_case: UseCase) -> Table:
-    """Return each subject_id and item_id that stood in a list, the client's own lists too, once."""
+    """Return subject_id and item_id of what stood in a list, the client's own lists too, each time it did."""
     lists = tables.sessions.filter(tables.sessions.use_case == use_case.id)
-    return lists.select("subject_id", item_id=lists.item_ids.unnest()).distinct()
+    return lists.select("subject_id", item_id=lists.item_ids.unnest())
 
 
 def last_moment(tables: SnapshotTables, config: DatasetConfig) -> Any:

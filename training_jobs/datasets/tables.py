@@ -74,8 +74,9 @@ def by_event(column: Any, values: dict[str, float]) -> Any:
 def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True) -> Table:
     """Return the use case's interactions in order of time, numbered from 0 in column `place`.
 
-    Columns: place, sequence, subject_id, item_id, session_id, event_type, event_time, source, rank, score,
-    weight, label; rank and score are those of the list it came from, null for an organic one.
+    Columns: place, turn and sequence (by which it is ordered), subject_id, item_id, session_id, event_type,
+    event_time, source, rank, score, weight, label; rank and score are those of the list it came from, null
+    for an organic one.
     Interactions of event types the use case does not have are left out, and those of entities that the
     snapshot does not hold (erased, or never stored). `by_time` false numbers them in an order by chance, the
     same every time, for data whose own test part was drawn by chance.
@@ -85,7 +86,7 @@ def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True
         tables.interactions.event_type.isin(list(use_case.events)),
     )
     found = of_known(found, tables, use_case)
-    order = [found.event_time, found.sequence] if by_time else [found.interaction_id.hash(), found.sequence]
+    turn = found.event_time if by_time else found.interaction_id.hash()
     return found.select(
         "subject_id",
         "item_id",
@@ -96,7 +97,8 @@ def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True
         "rank",
         "score",
         "sequence",
-        place=ibis.row_number().over(ibis.window(order_by=order)),
+        turn=turn,
+        place=ibis.row_number().over(ibis.window(order_by=[turn, found.sequence])),
         weight=by_event(found.event_type, {n: e.weight for n, e in use_case.events.items()}),
         label=by_event(found.event_type, {n: e.label for n, e in use_case.events.items()}),
     )
@@ -110,7 +112,21 @@ def of_known(found: Table, tables: SnapshotTables, use_case: UseCase) -> Table:
     return found
 
 
-def part_of(ordered: Table, count: int, share: float, *, validation: bool) -> Table:
-    """Return the earlier part of `reactions`, or its latest `share`; together they are all `count` rows."""
-    at = round(count * (1.0 - share))
-    return ordered.filter(ordered.place >= at) if validation else ordered.filter(ordered.place < at)
+def place_of(ordered: Table, count: int) -> tuple[Any, int] | None:
+    """Return turn and sequence of the last of the first `count` of `reactions`; None where there are none."""
+    ends = (
+        ordered.select("turn", "sequence").order_by(["turn", "sequence"]).limit(1, offset=max(count - 1, 0))
+    )
+    found = ends.to_pyarrow().to_pylist() if count else []
+    return (found[0]["turn"], found[0]["sequence"]) if found else None
+
+
+def until_place(ordered: Table, last: tuple[Any, int] | None) -> Table:
+    """Return `reactions` up to this turn and sequence, itself included; for None nothing.
+
+    As `place` would tell, for which all of them have to be sorted.
+    """
+    if last is None:
+        return ordered.limit(0)
+    turn, sequence = last
+    return ordered.filter(ordered.turn <= turn, (ordered.turn < turn) | (ordered.sequence <= sequence))

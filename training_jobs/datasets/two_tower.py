@@ -18,9 +18,10 @@ from training_jobs.datasets.manifest import (
     span_of,
     weights_by_rank,
 )
-from training_jobs.datasets.rows import rows_in
+from training_jobs.datasets.rows import distinct, rows_in
 from training_jobs.datasets.shown import shown_items, verdicts, with_outcome
 from training_jobs.datasets.tables import of_known
+from training_jobs.datasets.texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +131,7 @@ class PairDataset:
 
 def known_keys(items: int, *parts: Pairs) -> NDArray[np.int64]:
     """Return subject × items + item of all pairs, sorted, each once."""
-    return np.unique(np.concatenate([part.subject * items + part.item for part in parts]))
+    return distinct(np.concatenate([part.subject * items + part.item for part in parts]))
 
 
 def draw_negatives(
@@ -144,20 +145,22 @@ def draw_negatives(
     if not len(subject) or not items:
         return Pairs.none()
     item = rng.integers(0, items, size=len(subject))
-    taken = _contains(known, subject * items + item)
+    taken = np.flatnonzero(_contains(known, subject * items + item))
     for _ in range(8):
-        if not taken.any():
+        if not len(taken):
             return Pairs(subject, item)
-        item[taken] = rng.integers(0, items, size=int(taken.sum()))
-        taken = _contains(known, subject * items + item)
-    for row in np.unique(subject[taken]).tolist():
-        mine = taken & (subject == row)
+        item[taken] = rng.integers(0, items, size=len(taken))
+        taken = taken[_contains(known, subject[taken] * items + item[taken])]
+    kept = np.ones(len(subject), dtype=np.bool_)
+    for row in distinct(subject[taken]).tolist():
+        mine = taken[subject[taken] == row]
         held = known[np.searchsorted(known, row * items) : np.searchsorted(known, (row + 1) * items)]
         free = np.setdiff1d(np.arange(items), held - row * items, assume_unique=True)
         if len(free):
-            item[mine] = rng.choice(free, size=int(mine.sum()))
-            taken &= subject != row
-    return Pairs(subject[~taken], item[~taken])
+            item[mine] = rng.choice(free, size=len(mine))
+        else:
+            kept[mine] = False
+    return Pairs(subject[kept], item[kept])
 
 
 def _contains(known: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -183,7 +186,7 @@ def two_tower_examples(
     -------
     Table
         subject_id, item_id, label, weight, rank and score (null where shown nowhere), source, first_time,
-        last_time; by subject and item.
+        last_time.
     """
     said = verdicts(tables, use_case)
     pairs = _said_pairs(ordered, tables, use_case)
@@ -213,8 +216,7 @@ def two_tower_examples(
     hard = hard.mutate(
         label=ibis.literal(0.0, "float64"), weight=ibis.literal(0.0, "float64"), source=ibis.literal("hard")
     )
-    both = pairs.union(hard.select(*pairs.columns))
-    return both.order_by(["subject_id", "item_id"])
+    return pairs.union(hard.select(*pairs.columns))
 
 
 def _said_pairs(ordered: Table, tables: SnapshotTables, use_case: UseCase) -> Table:
@@ -263,7 +265,7 @@ def two_tower_dataset(
     random_negatives: int = 0,
     rng: np.random.Generator | None = None,
 ) -> PairDataset:
-    """Run `two_tower_examples` for entities in this order; pairs of others are left out.
+    """Run `two_tower_examples` for entities in this order, by subject and item; others are left out.
 
     Parameters
     ----------
@@ -275,20 +277,20 @@ def two_tower_dataset(
         Drawn for each positive, by `rng`, into `PairDataset.drawn`; 0: none.
     """
     found = examples.to_pyarrow()
-    subject = rows_in(found["subject_id"], subject_ids)
-    item = rows_in(found["item_id"], item_ids)
-    known = (subject >= 0) & (item >= 0)
-    rank = found["rank"].fill_null(0).to_numpy().astype(np.int32)[known]
+    subject, item = rows_in(found["subject_id"], subject_ids), rows_in(found["item_id"], item_ids)
+    known = np.flatnonzero((subject >= 0) & (item >= 0))
+    kept = known[np.argsort(subject[known] * len(item_ids) + item[known])]
+    rank = found["rank"].fill_null(0).to_numpy().astype(np.int32)[kept]
     rank_weight = np.where(rank > 0, exposure_weight(np.maximum(rank, 1), weighting, curve=curve), 1.0)
-    label = found["label"].to_numpy().astype(np.float32)[known]
-    source = np.array(found["source"].to_pylist(), dtype=object)[known]
+    label = found["label"].to_numpy().astype(np.float32)[kept]
+    source = Texts.of(found["source"]).at(kept)
     arrays: dict[str, NDArray[Any]] = {
-        "subject": subject[known],
-        "item": item[known],
+        "subject": subject[kept],
+        "item": item[kept],
         "label": label,
-        "weight": found["weight"].to_numpy().astype(np.float32)[known],
+        "weight": found["weight"].to_numpy().astype(np.float32)[kept],
         "rank": rank,
-        "score": found["score"].to_numpy().astype(np.float32)[known],
+        "score": found["score"].to_numpy().astype(np.float32)[kept],
         "rank_weight": rank_weight.astype(np.float32),
     }
     own, seen = Pairs(arrays["subject"], arrays["item"]), _rows_of(shown, subject_ids, item_ids)
@@ -296,13 +298,13 @@ def two_tower_dataset(
     if random_negatives and rng is not None:
         wanted = np.repeat(own.subject[label > 0.0], random_negatives)
         drawn = draw_negatives(wanted, len(item_ids), known_keys(len(item_ids), own, seen), rng)
-    labels, sources = counts_of(label), counts_of(source.astype(np.str_)) if len(source) else {}
+    labels, sources = counts_of(label), source.counts()
     if len(drawn):
         labels["0"] = labels.get("0", 0) + len(drawn)
         sources[RANDOM] = len(drawn)
     return PairDataset(
         **arrays,
-        source=source,
+        source=source.objects(),
         subjects=len(subject_ids),
         items=len(item_ids),
         shown=seen,
@@ -315,8 +317,8 @@ def two_tower_dataset(
             snapshot,
             {
                 **arrays,
-                "subject_ids": np.array(subject_ids, dtype=object)[own.subject],
-                "item_ids": np.array(item_ids, dtype=object)[own.item],
+                "subject_ids": Texts(subject_ids, own.subject),
+                "item_ids": Texts(item_ids, own.item),
                 "source": source,
                 "drawn_subject": drawn.subject,
                 "drawn_item": drawn.item,
@@ -324,8 +326,8 @@ def two_tower_dataset(
             span_of(found["first_time"], found["last_time"]),
             labels=labels,
             sources=sources,
-            subjects=len(np.unique(own.subject)),
-            items=len(np.unique(np.concatenate([own.item, drawn.item]))),
+            subjects=len(distinct(own.subject)),
+            items=len(distinct(np.concatenate([own.item, drawn.item]))),
             weights=weights_by_rank(weighting, curve),
         ),
     )
@@ -337,4 +339,5 @@ def _rows_of(pairs: Table | None, subject_ids: Sequence[str], item_ids: Sequence
     found = pairs.to_pyarrow()
     subject, item = rows_in(found["subject_id"], subject_ids), rows_in(found["item_id"], item_ids)
     known = (subject >= 0) & (item >= 0)
-    return Pairs(subject[known], item[known])
+    keys = known_keys(len(item_ids), Pairs(subject[known], item[known]))
+    return Pairs(keys // len(item_ids), keys % len(item_ids))
