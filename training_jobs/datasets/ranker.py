@@ -18,6 +18,7 @@ from training_jobs.datasets.manifest import (
     weights_by_rank,
 )
 from training_jobs.datasets.shown import shown_items, with_outcome
+from training_jobs.datasets.tables import chance_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 NEGATIVES = {"disliked": 1, "viewed": 2, "hard": 3}
 """Outcomes that make a negative, in the order they are preferred."""
-
-_CHANCES = 1_000_003
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +133,16 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
     found = found.mutate(preference=order, draw=_draw(found))
     in_list = ibis.window(group_by="session_id")
-    drawn = ibis.window(group_by=["session_id", found.preference == 0], order_by=["preference", "draw"])
+    drawn = ibis.window(
+        group_by=["session_id", found.preference == 0], order_by=["preference", "draw", "rank"]
+    )
     found = found.mutate(
         positives=(found.preference == 0).sum().over(in_list), place=ibis.row_number().over(drawn)
     )
     found = found.filter(
         (found.preference <= 1) | (found.place < found.positives * config.negatives_per_positive)
     )
-    return found.order_by(["serve_time", "session_id", "rank"])
+    return found.drop("draw").order_by(["serve_time", "session_id", "rank"])
 
 
 def whole_lists(tables: SnapshotTables, use_case: UseCase, config: DatasetConfig) -> Table:
@@ -169,8 +170,7 @@ def _draw(found: Table) -> Any:
     probability (exponential races), so that a pair of ranks is as likely to come one way round as the other:
     positives, which were looked at, come in that proportion by themselves.
     """
-    chance = ((found.session_id + " " + found.item_id).hash() % _CHANCES + _CHANCES) % _CHANCES
-    race = -((chance + 0.5) / _CHANCES).ln()
+    race = -chance_of(found.session_id + " " + found.item_id).ln()
     looked_at = (found.outcome != "hard") | found.reacted
     return looked_at.ifelse(race, race * (found["rank"] + 1).log2())
 
