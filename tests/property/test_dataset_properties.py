@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import ibis
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from training_jobs.config import TrainingConfig
 from training_jobs.datasets import als_pairs, ranker_examples, two_tower_examples, with_features
 from training_jobs.datasets.examination import explored_items
 from training_jobs.datasets.shown import shown_pairs
-from training_jobs.datasets.tables import reactions
+from training_jobs.datasets.tables import chance_of, reactions
 from training_jobs.material import Material
 
 SUBJECTS, ITEMS = ["a", "b", "c"], [f"s{n}" for n in range(8)]
@@ -153,6 +155,20 @@ def test_the_order_of_the_rows_changes_nothing(shown: list[Any], said: list[Any]
         assert one.manifests[at] == again.manifests[at]
         assert one.manifests[at].sha256 == other.manifests[at].sha256
         assert one.manifests[at].sources == other.manifests[at].sources
+
+
+def test_chance_is_the_same_whatever_runs_it_and_even() -> None:
+    texts = [f"l{number} s{number % 7}" for number in range(4000)]
+    table = ibis.memtable(pa.table({"text": texts}))
+    drawn = table.mutate(chance=chance_of(table.text)).to_pyarrow()
+
+    found = dict(zip(drawn["text"].to_pylist(), drawn["chance"].to_pylist(), strict=True))
+    for text in texts[:50]:
+        digits = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:5]
+        assert found[text] == (int(digits[::-1], 16) + 0.5) / 16**5
+    counts, _ = np.histogram(list(found.values()), bins=20, range=(0.0, 1.0))
+    assert counts.sum() == len(texts)
+    assert np.abs(counts - 200).max() < 60  # four standard deviations
 
 
 class _Spark(Config):  # type: ignore[misc]

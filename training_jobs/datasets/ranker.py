@@ -18,6 +18,7 @@ from training_jobs.datasets.manifest import (
     weights_by_rank,
 )
 from training_jobs.datasets.shown import features_at, shown_items, with_outcome
+from training_jobs.datasets.tables import chance_of
 from training_jobs.datasets.texts import Texts
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 NEGATIVES = {"disliked": 1, "viewed": 2, "hard": 3}
 """Outcomes that make a negative, in the order they are preferred."""
-
-_CHANCES = 1_000_003
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +131,17 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
-    found = found.mutate(preference=order, draw=_draw(found))
+    found = found.mutate(preference=order)
     # Most lists have nothing to draw negatives for: those need no sorting.
     found = found.filter((found.preference == 1) | found.session_id.isin(_praised(tables, use_case)))
-    within = ibis.window(group_by="session_id", order_by=["preference", "draw"])
+    found = found.mutate(draw=_draw(found))
+    within = ibis.window(group_by="session_id", order_by=["preference", "draw", "rank"])
     found = found.mutate(
         positives=(found.preference == 0).sum().over(within), place=ibis.row_number().over(within)
     )
     each = config.negatives_per_positive
     found = found.filter((found.preference <= 1) | (found.place < found.positives * (1 + each)))
-    return _with_logged(found, tables, use_case).order_by(["serve_time", "session_id", "rank"])
+    return _with_logged(found.drop("draw"), tables, use_case).order_by(["serve_time", "session_id", "rank"])
 
 
 def _praised(tables: SnapshotTables, use_case: UseCase) -> Any:
@@ -190,8 +190,7 @@ def _draw(found: Table) -> Any:
     probability (exponential races), so that a pair of ranks is as likely to come one way round as the other:
     positives, which were looked at, come in that proportion by themselves.
     """
-    chance = ((found.session_id + " " + found.item_id).hash() % _CHANCES + _CHANCES) % _CHANCES
-    race = -((chance + 0.5) / _CHANCES).ln()
+    race = -chance_of(found.session_id + " " + found.item_id).ln()
     looked_at = (found.outcome != "hard") | found.reacted
     return looked_at.ifelse(race, race * (found["rank"] + 1).log2())
 

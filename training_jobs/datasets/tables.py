@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from matchloop.snapshot import Snapshot, TableName
+from training_jobs.datasets.engine import connect
 
 if TYPE_CHECKING:
     from matchloop.usecase import UseCase
@@ -48,9 +49,9 @@ def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
     Parameters
     ----------
     connection
-        An Ibis backend that reads Parquet; DuckDB in memory by default, Spark in a cluster.
+        As `datasets.engine.connect` gives it; DuckDB in memory by default.
     """
-    backend = connection if connection is not None else ibis.duckdb.connect(threads=2)
+    backend = connection if connection is not None else connect()
 
     def read(name: TableName) -> Table:
         parts = [backend.read_parquet(str(path)) for path in snapshot.paths(name)]
@@ -71,6 +72,21 @@ def by_event(column: Any, values: dict[str, float]) -> Any:
     return column.cases(*values.items(), else_=0.0)
 
 
+HEX_DIGITS = ibis.literal("0123456789abcdef")
+CHANCE_DIGITS = 5
+
+
+def chance_of(text: Any) -> Any:
+    """Return a number by chance over 0 and under 1, the same for the same text whatever runs the expression.
+
+    From the text's MD5: the engines' own hashes differ from each other, and from version to version.
+    """
+    digest = text.hexdigest("md5")
+    places = [HEX_DIGITS.find(digest.substr(at, 1)) for at in range(CHANCE_DIGITS)]
+    number = sum(place * 16**power for power, place in enumerate(places))
+    return (number.cast("float64") + 0.5) / float(16**CHANCE_DIGITS)
+
+
 def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True) -> Table:
     """Return the use case's interactions in order of time, numbered from 0 in column `place`.
 
@@ -86,7 +102,7 @@ def reactions(tables: SnapshotTables, use_case: UseCase, *, by_time: bool = True
         tables.interactions.event_type.isin(list(use_case.events)),
     )
     found = of_known(found, tables, use_case)
-    turn = found.event_time if by_time else found.interaction_id.hash()
+    turn = found.event_time if by_time else chance_of(found.interaction_id)
     return found.select(
         "subject_id",
         "item_id",
