@@ -4,6 +4,7 @@
 
     MatchloopError                 reason            gRPC code
     ├── InvalidInput               INVALID_INPUT     INVALID_ARGUMENT   names every violated field
+    │   └── NotEquipped            INVALID_INPUT     never on the wire: no such device or engine here
     ├── NotFound                   *_NOT_FOUND       NOT_FOUND
     ├── Conflict                   CONFLICT          FAILED_PRECONDITION
     │   └── BackupRefused          CONFLICT          never on the wire: damaged, or not to be restored there
@@ -96,6 +97,10 @@ class InvalidInput(MatchloopError):  # noqa: N818 - the tree reads as statements
         """Build the error from every violation found; the message names them all."""
         lines = "; ".join(f"{v.field}: {v.description}" for v in violations)
         return cls(lines, violations=violations)
+
+
+class NotEquipped(InvalidInput):
+    """The settings ask for what this machine does not have; the message says what to install or to set."""
 
 
 class NotFound(MatchloopError):  # noqa: N818

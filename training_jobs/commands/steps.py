@@ -17,7 +17,7 @@ import typer
 from matchloop.release import MlflowRegistry
 from matchloop.usecase import UseCase, load_use_cases
 from training_jobs.commands.console import console
-from training_jobs.config import TrainingConfig, load_config
+from training_jobs.config import Device, Engine, TrainingConfig, load_config
 from training_jobs.retrain import Retraining
 from training_jobs.tracking import MlflowTracker
 
@@ -43,6 +43,14 @@ RegistryUri = Annotated[
     typer.Option(
         "--registry", envvar="MATCHLOOP_REGISTRY_URI", help="MLflow: sqlite:///FILE or http(s)://SERVER."
     ),
+]
+OnEngine = Annotated[
+    Engine | None,
+    typer.Option(envvar="MATCHLOOP_ENGINE", help="What builds data sets, in place of the configuration's."),
+]
+OnDevice = Annotated[
+    Device | None,
+    typer.Option(envvar="MATCHLOOP_DEVICE", help="What trains networks, in place of the configuration's."),
 ]
 Preset = Annotated[str, typer.Option("--config", help="default, fast, deep, or the path of a .toml file.")]
 UseCaseFolder = Annotated[
@@ -92,12 +100,13 @@ def asked(
     use_cases: UseCaseFolder = None,
     export_command: ExportCommand = EXPORT,
     resume: Resume = True,
+    engine: OnEngine = None,
+    device: OnDevice = None,
 ) -> Asked:
     """Return what these options ask for."""
     declared = load_use_cases(*([use_cases] if use_cases else []))[use_case]
-    return Asked(
-        declared, MlflowRegistry(registry), load_config(config), work, snapshot, export_command, resume
-    )
+    settings = load_config(config).on(engine, device)
+    return Asked(declared, MlflowRegistry(registry), settings, work, snapshot, export_command, resume)
 
 
 def with_options(command: Callable[Concatenate[Asked, ...], None]) -> Callable[..., None]:

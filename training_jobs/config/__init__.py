@@ -3,6 +3,7 @@
 from training_jobs.config.datasets import DatasetConfig
 from training_jobs.config.guards import GuardConfig
 from training_jobs.config.judging import EvaluateConfig, GateConfig
+from training_jobs.config.machine import AlsLibrary, Device, Engine
 from training_jobs.config.part import Part, Positive, Rate, Share
 from training_jobs.config.ranker import RankerConfig
 from training_jobs.config.retrieval import (
@@ -19,8 +20,11 @@ from training_jobs.config.triggers import TriggerConfig
 __all__ = [
     "PRESETS",
     "AlsConfig",
+    "AlsLibrary",
     "AlsTrial",
     "DatasetConfig",
+    "Device",
+    "Engine",
     "EnsembleConfig",
     "EvaluateConfig",
     "GateConfig",

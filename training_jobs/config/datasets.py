@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from matchloop.position import Weighting
+from training_jobs.config.machine import Engine
 from training_jobs.config.part import Part, Positive, Share
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class DatasetConfig(Part):
         ALS: subjects with fewer are left out.
     validation_share
         The latest share of the events, kept from training.
+    engine
+        What builds them. The data sets are the same with either, so it is no part of a release's key.
     """
 
     negatives_per_positive: Positive = 2
@@ -59,6 +62,7 @@ class DatasetConfig(Part):
     rule_lists: bool = True
     validation_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     least_interactions: Positive = 1
+    engine: Engine = Engine.DUCKDB
 
     def random_of(self, use_case: UseCase) -> int:
         """Return the random negatives for each positive of this use case."""

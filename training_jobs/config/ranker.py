@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from training_jobs.config.machine import Device
 from training_jobs.config.part import Part, Positive, Rate, Share
 
 
@@ -29,3 +30,4 @@ class RankerConfig(Part):
     least_positives: Positive = 100
     least_calibration_positives: Positive = 30
     threads: Positive = 1
+    device: Device = Device.AUTO

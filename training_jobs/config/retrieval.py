@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from training_jobs.config.machine import AlsLibrary, Device
 from training_jobs.config.part import Part, Positive, Rate, Share
 
 
@@ -41,7 +42,7 @@ class AlsTrial(Part):
 
 
 class AlsConfig(Part):
-    """ALS: `implicit`'s, with confidence alpha × pair weight / mean pair weight.
+    """ALS: with confidence alpha × pair weight / mean pair weight.
 
     A pair's weight is the sum of its events', aged and saturated as a trial says.
 
@@ -53,6 +54,11 @@ class AlsConfig(Part):
         Settings that are tried on the training part; the best NDCG@10 on the validation part wins.
     checkpoint_seconds
         Between checkpoints, at least: what a killed training does again, and an iteration more.
+    threads
+        Of `implicit`.
+    library
+        What factorises. Spark's MLlib regularises each side by how many pairs it has; it gets the λ that
+        comes to the same on average, and keeps no checkpoint of a fit.
     """
 
     factors: Positive = 128
@@ -61,6 +67,7 @@ class AlsConfig(Part):
     trial_iterations: Positive = 5
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 30.0
     threads: Positive = 1
+    library: AlsLibrary = AlsLibrary.IMPLICIT
 
 
 class TwoTowerConfig(Part):
@@ -107,6 +114,7 @@ class TwoTowerConfig(Part):
     clip: Rate = 1.0
     validation_subjects: Positive = 2000
     threads: Positive = 2
+    device: Device = Device.AUTO
 
 
 class PopularConfig(Part):

@@ -13,6 +13,7 @@ from matchloop.errors import InvalidInput, Violation
 from training_jobs.config.datasets import DatasetConfig
 from training_jobs.config.guards import GuardConfig
 from training_jobs.config.judging import EvaluateConfig, GateConfig
+from training_jobs.config.machine import Device, Engine
 from training_jobs.config.part import Part
 from training_jobs.config.ranker import RankerConfig
 from training_jobs.config.retrieval import AlsConfig, EnsembleConfig, PopularConfig, TwoTowerConfig
@@ -40,9 +41,21 @@ class TrainingConfig(Part):
 
     @property
     def fingerprint(self) -> str:
-        """Ten hex digits over every setting that a release depends on: guards and triggers judge it later."""
-        settings = self.model_dump_json(exclude={"guards", "triggers"})
+        """Ten hex digits over every setting that a release depends on.
+
+        Guards and triggers judge it later, and every engine builds the same data sets.
+        """
+        settings = self.model_dump_json(exclude={"guards": True, "triggers": True, "dataset": {"engine"}})
         return hashlib.sha256(settings.encode()).hexdigest()[:10]
+
+    def on(self, engine: Engine | None, device: Device | None) -> TrainingConfig:
+        """Return the same, with data sets built and networks trained elsewhere; None changes nothing."""
+        sections: dict[str, Part] = {}
+        if engine is not None:
+            sections["dataset"] = self.dataset.model_copy(update={"engine": engine})
+        for name in ("two_tower", "ranker") if device is not None else ():
+            sections[name] = getattr(self, name).model_copy(update={"device": device})
+        return self.model_copy(update=sections)
 
 
 def load_config(preset: str | Path = "default") -> TrainingConfig:

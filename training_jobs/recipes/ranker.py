@@ -30,6 +30,7 @@ from matchloop.rerank.scorer import ONNX_FILE, RankerSpec
 from matchloop.usecase import Method
 from training_jobs.datasets.ranker import split_by_time
 from training_jobs.evaluate.metrics import metrics_at
+from training_jobs.recipes.device import device_of
 from training_jobs.recipes.progress import progress_bar
 from training_jobs.recipes.ranker_network import RankerNetwork
 
@@ -95,6 +96,7 @@ def train_ranker(
         When there are fewer than `config.least_positives` strong positives in all, or no pair to compare.
     """
     dataset.require(config.least_positives)
+    device = device_of(config.device)
     torch.set_num_threads(config.threads)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -104,7 +106,7 @@ def train_ranker(
         raise TooFewExamples(
             f"ranker: no list of {len(np.unique(training.group))} has both a positive and a negative"
         )
-    network = RankerNetwork(training.features, training.feature_names, config)
+    network = RankerNetwork(training.features, training.feature_names, config).to(device)
     pairs = _Pairs(training, network, positive, negative)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -133,7 +135,7 @@ def train_ranker(
                 watch(epoch + 1, best[0])
     network.load_state_dict(best[1])
     return RankerResult(
-        network=network.to_onnx(),
+        network=network.cpu().to_onnx(),
         calibration=dict(calibration),
         metrics={
             "ranker_ndcg@10": best[0],
@@ -156,13 +158,14 @@ class _Pairs:
         positive: NDArray[np.int64],
         negative: NDArray[np.int64],
     ) -> None:
-        self._features = network.scaled(torch.from_numpy(training.features))
-        self._teacher = torch.from_numpy(logit(training.original_score))
+        device = network.mean.device
+        self._features = network.scaled(torch.from_numpy(training.features).to(device))
+        self._teacher = torch.from_numpy(logit(training.original_score)).to(device)
         self._up, self._down = positive, negative
         weight = training.exposure_weight
-        self._weight = torch.from_numpy(weight[positive] * weight[negative])
+        self._weight = torch.from_numpy(weight[positive] * weight[negative]).to(device)
         dislike = _dislike_weights(training)
-        self._dislike, self._disliked = torch.from_numpy(dislike), np.flatnonzero(dislike)
+        self._dislike, self._disliked = torch.from_numpy(dislike).to(device), np.flatnonzero(dislike)
         self._wanted = np.flatnonzero(training.label > 0.5)
 
     def batches(

@@ -78,7 +78,8 @@ class RankerNetwork(nn.Module):
     def adjust(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the adjustment without dropout."""
         self.eval()
-        return np.asarray(self(self.scaled(torch.from_numpy(features))).numpy(), dtype=np.float32)
+        rows = self.scaled(torch.from_numpy(features).to(self.mean.device))
+        return np.asarray(self(rows).cpu().numpy(), dtype=np.float32)
 
     def to_onnx(self) -> bytes:
         """Return the network as an ONNX file; the scaling is folded into the first layer."""

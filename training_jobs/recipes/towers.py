@@ -50,7 +50,7 @@ class Tower(nn.Module):
     def to_onnx(self) -> bytes:
         """Return the network as an ONNX file, without dropout."""
         layers: list[Linear] = [
-            (layer.weight.detach().numpy(), layer.bias.detach().numpy())  # type: ignore[operator]
+            (layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())  # type: ignore[operator]
             for layer in self.layers
         ]
         return feed_forward(
@@ -135,14 +135,14 @@ class Towers(nn.Module):
         """Return the vectors of all subjects, with their whole history, and of all items."""
         self.eval()
         return (
-            _in_blocks(lambda at: self._known_subjects(inputs, at), len(inputs.subjects)),
-            _in_blocks(lambda at: self._known_items(inputs, at), len(inputs.items)),
+            _in_blocks(lambda at: self._known_subjects(inputs, at), inputs.subjects),
+            _in_blocks(lambda at: self._known_items(inputs, at), inputs.items),
         )
 
     def _known_subjects(self, inputs: Inputs, at: Tensor) -> Tensor:
         rows = inputs.subjects[at]
         if inputs.history is not None:
-            nothing = torch.zeros(len(at))
+            nothing = torch.zeros(len(at), device=at.device)
             rows = torch.cat([rows, inputs.history.mean(at, nothing, inputs.items[nothing.long()])], dim=1)
         if inputs.ids is None:
             return self.subject(rows)  # type: ignore[no-any-return]
@@ -162,6 +162,6 @@ def _small(rows: int, width: int) -> nn.Embedding:
     return table
 
 
-def _in_blocks(embed: Callable[[Tensor], Tensor], count: int) -> NDArray[np.float32]:
-    blocks = [embed(torch.arange(at, min(at + _BLOCK, count))).numpy() for at in range(0, count, _BLOCK)]
-    return np.concatenate(blocks).astype(np.float32)
+def _in_blocks(embed: Callable[[Tensor], Tensor], entities: Tensor) -> NDArray[np.float32]:
+    numbers = torch.arange(len(entities), device=entities.device)
+    return np.concatenate([embed(at).cpu().numpy() for at in numbers.split(_BLOCK)]).astype(np.float32)

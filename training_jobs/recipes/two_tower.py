@@ -23,6 +23,7 @@ from matchloop.retrieval.id_table import IdTable
 from matchloop.retrieval.two_tower import HISTORY_IDS, ITEM_IDS, SUBJECT_IDS
 from training_jobs.datasets import LEAST_PAIRS
 from training_jobs.recipes.checkpoint import key_of
+from training_jobs.recipes.device import device_of, placed
 from training_jobs.recipes.pair_batches import Sampler
 from training_jobs.recipes.processes import Group, follow
 from training_jobs.recipes.progress import progress_bar
@@ -121,6 +122,8 @@ def train_two_tower(
     ------
     TooFewExamples
         When there are fewer than two positives or items.
+    NotEquipped
+        When `config.device` asks for a GPU and there is none.
     """
     pairs.require(LEAST_PAIRS)
     named = (subject_ids or [str(row) for row in range(pairs.subjects)]) if config.ids else ()
@@ -147,11 +150,12 @@ def train(
 ) -> TwoTowerResult:
     """Train a task, with the other processes if there are any; the leader alone judges and writes."""
     config, group = task.config, Group()
+    device = device_of(config.device, group.rank)
     torch.set_num_threads(config.threads)
     inputs = _inputs(task)
-    torch.manual_seed(task.seed)
-    towers = Towers(inputs, config)
     sampler = Sampler(task.pairs, task.random_negatives, config, inputs.ids, rank=group.rank, size=group.size)
+    torch.manual_seed(task.seed)
+    towers, inputs = Towers(inputs, config).to(device), placed(inputs, device)
     optimiser = torch.optim.AdamW(
         towers.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -168,7 +172,7 @@ def train(
             torch.manual_seed(_seed(task.seed, run.epoch, group.rank))
             total = 0.0
             for batch in sampler.epoch(np.random.default_rng([task.seed, run.epoch])):
-                loss = loss_of(towers, inputs, batch, config)
+                loss = loss_of(towers, inputs, placed(batch, device), config)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 group.sum_gradients(towers)
@@ -261,7 +265,8 @@ def _result(towers: Towers, inputs: Inputs, run: _Run) -> TwoTowerResult:
         named = [(SUBJECT_IDS, subjects), (ITEM_IDS, items)]
         named += [(HISTORY_IDS, items)] if inputs.history is not None else []
         tables = {
-            name: IdTable(places, getattr(towers, name).weight.detach().numpy()) for name, places in named
+            name: IdTable(places, getattr(towers, name).weight.detach().cpu().numpy())
+            for name, places in named
         }
     return TwoTowerResult(
         subject_network=towers.subject.to_onnx(),
