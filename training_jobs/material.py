@@ -12,6 +12,8 @@ from scipy import sparse
 from matchloop.errors import TooFewExamples
 from matchloop.features import EntityEncoder, load_embedder
 from matchloop.snapshot import entities_of
+from training_jobs.config import Engine
+from training_jobs.datasets.engine import connect
 from training_jobs.datasets.rows import rows_in
 from training_jobs.datasets.tables import SnapshotTables, open_tables, place_of, reactions, until_place
 from training_jobs.datasets.texts import Texts
@@ -89,6 +91,8 @@ class Material:
         The latest share of the interactions, kept for validation. 0: none, everything is for training.
     by_time
         Whether events are parted by time, as they should be; false parts them by chance.
+    engine
+        What runs the expressions over the snapshot's tables.
     """
 
     def __init__(
@@ -99,12 +103,13 @@ class Material:
         validation_share: float,
         by_time: bool = True,
         embedder: TextEmbedder | None = None,
+        engine: Engine = Engine.DUCKDB,
     ) -> None:
         self.snapshot = snapshot
         self.use_case = use_case
         self.share = validation_share
         self.by_time = by_time
-        self.tables: SnapshotTables = open_tables(snapshot)
+        self.tables: SnapshotTables = open_tables(snapshot, connect(engine))
         self.subjects: list[Entity] = _by_id(entities_of(snapshot, use_case.subject))
         self.items: list[Entity] = _by_id(entities_of(snapshot, use_case.item))
         self.subject_ids = [str(entity.key.id) for entity in self.subjects]

@@ -135,7 +135,8 @@ class Retraining:
         if self._material is None:
             with self.watch.step("read"):
                 share = self.config.dataset.validation_share
-                self._material = Material(self.snapshot, self.use_case, validation_share=share)
+                engine = self.config.dataset.engine
+                self._material = Material(self.snapshot, self.use_case, validation_share=share, engine=engine)
         return self._material
 
     def datasets(self) -> DataSets:
