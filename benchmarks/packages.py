@@ -27,6 +27,7 @@ SERVING = ("feedback", "candidate", "ranking")
 IMAGES = {
     **{name: (name, "tracing") for name in SERVING},
     "training": ("training", "feedback", "tracing"),
+    "training-spark": ("training", "feedback", "tracing", "spark"),
     "registry": ("registry",),
 }
 """The extras in each image: as deploy/docker/Dockerfile installs them."""

@@ -60,6 +60,8 @@ K = 10
 REPORTED = (f"ndcg@{K}", f"hit@{K}", f"recall@{K}")
 Figures = dict[str, dict[str, dict[str, float]]]
 """By tier, method and metric."""
+Pairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+"""Rows of subjects and of items."""
 
 console = Console()
 
@@ -108,6 +110,15 @@ def measure(dataset: Dataset, use_case: UseCase, config: TrainingConfig) -> Figu
         return _on_test(fitted, material, everything, interactions, config)
 
 
+def pairs_of(interactions: Interactions, material: Material) -> tuple[Pairs, Pairs]:
+    """Return the test and the train part as rows of `material`."""
+    # A data set's rows are in the order of its files, a material's in the order of ids.
+    subject = rows_in(pa.chunked_array([interactions.subject_id.astype(object)]), material.subject_ids)
+    item = rows_in(pa.chunked_array([interactions.item_id.astype(object)]), material.item_ids)
+    test, train = ((subject[mask], item[mask]) for mask in (interactions.test, interactions.train))
+    return test, train
+
+
 def _on_test(
     fitted: Fitted,
     material: Material,
@@ -118,10 +129,7 @@ def _on_test(
     use_case = material.use_case
     rng = np.random.default_rng(config.seed)
     shape = (len(material.subjects), len(material.items))
-    # A data set's rows are in the order of its files, a material's in the order of ids.
-    subject = rows_in(pa.chunked_array([interactions.subject_id.astype(object)]), material.subject_ids)
-    item = rows_in(pa.chunked_array([interactions.item_id.astype(object)]), material.item_ids)
-    test, train = ((subject[mask], item[mask]) for mask in (interactions.test, interactions.train))
+    test, train = pairs_of(interactions, material)
     truth = truth_of(test, train, shape)
     known = Known.of(everything.events)
     tops: dict[Method, NDArray[np.int64]] = {
