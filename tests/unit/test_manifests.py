@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 
 from tests.manifests import COMBINATIONS, DEPLOY, Manifests, Workload, build, built
+from training_jobs.config import Device, Engine, load_config
 
 OLDEST, NEWEST = "1.30", "1.37"
 """Versions of Kubernetes whose schemas are asked."""
@@ -226,6 +227,29 @@ def test_images_are_built_here_or_pinned(manifests: Manifests) -> None:
             name, _, tag = container["image"].rpartition(":")
             assert name.removeprefix("matchloop-") in targets or name in IMAGES_OF_OTHERS, name
             assert re.match(r"v?\d", tag), container["image"]
+
+
+@pytest.mark.parametrize("combination", ["prod-gpu", "prod-spark"])
+def test_a_retraining_computes_where_the_component_says(combination: str) -> None:
+    manifests = built(combination)
+    (container,) = manifests.workload("matchloop-retrain-reverse").containers
+    environment = manifests.environment(container, _Anything())
+    device, engine = (environment.get(f"MATCHLOOP_{of}") for of in ("DEVICE", "ENGINE"))
+    settings = load_config("default").on(Engine(engine) if engine else None, Device(device or "auto"))
+    assert settings.two_tower.device is settings.ranker.device is Device.CUDA
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert (settings.dataset.engine is Engine.SPARK) == (combination == "prod-spark")
+
+
+def test_spark_finds_its_settings_and_its_disk() -> None:
+    manifests = built("prod-spark")
+    (container,) = manifests.workload("matchloop-retrain-forward").containers
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    told = dict(
+        line.split() for line in manifests.data("matchloop-spark")["spark-defaults.conf"].splitlines()
+    )
+    assert manifests.environment(container, _Anything())["SPARK_CONF_DIR"] in mounts
+    assert told["spark.local.dir"] in mounts
 
 
 def test_connections_to_the_database_stay_under_its_limit() -> None:
