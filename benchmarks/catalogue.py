@@ -228,6 +228,14 @@ BENCHMARKS = (
         minutes=60,
     ),
     Benchmark(
+        "spark_als",
+        "Is ALS by Spark's MLlib as good as by `implicit`?",
+        small="{datasets}/ml100k --quick",
+        full="{datasets}/ml100k",
+        seconds=120,
+        minutes=30,
+    ),
+    Benchmark(
         "quality",
         "How good are the candidates?",
         small="{datasets}/ml100k --config fast",

@@ -1,4 +1,4 @@
-"""Is ALS by Spark's MLlib as good as by `implicit`? ``python -m benchmarks.spark_als FOLDER --out FILE.json``.
+"""Is ALS by Spark as good as by `implicit`? ``python -m benchmarks.spark_als FOLDER --out FILE.json``.
 
 Both are the same recipe: settings chosen on the validation part of a data set's train part, factors from all
 of it, judged on the test part by NDCG@10 over the whole catalogue, as ``benchmarks.quality`` does. Both draw
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quality import K, pairs_of, snapshot_of
-from benchmarks.report import Better, Target, about, targets_table, write_report
+from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 from matchloop.usecase import load_use_cases
 from playground.dataset import read_dataset
 from training_jobs import datasets
@@ -94,7 +94,7 @@ def ratio(found: dict[AlsLibrary, list[dict[str, Any]]]) -> Target:
 
 def main(
     folder: Annotated[Path, typer.Argument(help="A data set: dataset.toml and its files.")],
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    out: Out = None,
     seeds: Annotated[int, typer.Option(help="How often both are trained.")] = SEEDS,
     *,
     quick: Annotated[bool, typer.Option(help="One seed, fewer settings.")] = False,
