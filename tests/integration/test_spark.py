@@ -115,7 +115,8 @@ def test_the_commands_build_the_same_data_sets_row_for_row(
         if name.suffix == ".json":
             assert file.read_text() == wanted[name].read_text(), name
         else:
-            assert pq.read_table(file).to_pylist() == pq.read_table(wanted[name]).to_pylist(), name
+            # Not by ==: a score that was not logged is NaN in both.
+            np.testing.assert_equal(*(pq.read_table(each).to_pydict() for each in (file, wanted[name])))
 
 
 def test_factors_of_mllib_are_as_good(spark: Any, tmp_path: Path) -> None:
@@ -130,9 +131,7 @@ def test_factors_of_mllib_are_as_good(spark: Any, tmp_path: Path) -> None:
         config = AlsConfig(
             factors=8, iterations=5, trials=(AlsTrial(regularization=1.0, alpha=10.0),), library=library
         )
-        told: list[int] = []
-        found = train_als(matrix, config, seed=1, watch=lambda done, _model, told=told: told.append(done))
-        assert told[-1] == config.iterations
+        found = train_als(matrix, config, seed=1)
         assert 0.0 < found.metrics["als_explained_variance"] <= 1.0
         top = als_top(found.model, material, Known.of(events), truth, 3)
         quality[library] = float(truth.metrics(top, 3)["ndcg@3"].mean())

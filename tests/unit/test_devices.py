@@ -45,8 +45,8 @@ def test_a_step_takes_place_on_the_device_alone(loss: Loss, ids: bool) -> None:
     pairs = skewed()
     subjects, items = (np.eye(count, dtype=np.float32) for count in (pairs.subjects, pairs.items))
     config = SMALL.model_copy(update={"loss": loss, "ids": ids, "history": True})
-    names = [[str(row) for row in range(len(rows))] for rows in (subjects, items)]
-    places = Ids.of(pairs, *names, config, np.random.default_rng(0)) if ids else None
+    names = [str(row) for row in range(len(subjects))]
+    places = Ids.of(pairs, names, names[: len(items)], config, np.random.default_rng(0)) if ids else None
     inputs = Inputs(torch.from_numpy(subjects), torch.from_numpy(items), History.of(pairs, items), places)
     batch = next(iter(Sampler(pairs, 2, config, places).epoch(np.random.default_rng(0))))
 

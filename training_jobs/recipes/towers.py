@@ -164,4 +164,5 @@ def _small(rows: int, width: int) -> nn.Embedding:
 
 def _in_blocks(embed: Callable[[Tensor], Tensor], entities: Tensor) -> NDArray[np.float32]:
     numbers = torch.arange(len(entities), device=entities.device)
-    return np.concatenate([embed(at).cpu().numpy() for at in numbers.split(_BLOCK)]).astype(np.float32)
+    blocks = [embed(at).cpu().numpy() for at in torch.split(numbers, _BLOCK)]
+    return np.concatenate(blocks).astype(np.float32)
