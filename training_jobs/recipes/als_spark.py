@@ -3,8 +3,8 @@
 MLlib minimises the same loss with two differences. Its confidence of a known pair is 1 + r, and r must be
 over 0, so it is given r = c − 1, at least `LEAST`. And it regularises a subject or an item by λ times its
 number of pairs (Zhou, Wilkinson, Schreiber, Pan 2008, "Large-scale parallel collaborative filtering for the
-Netflix prize"), so λ is divided by that number's mean. `implicit`, and folding in at serving, take λ as it
-is.
+Netflix prize"), so λ is divided by that number's mean, and halved (`SHARE`). `implicit`, and folding in at
+serving, take λ as it is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from training_jobs.recipes.als_checkpoint import AlsCheckpoint
 
 LEAST = 1e-3
+SHARE = 0.5
+"""Of λ: what is regularised by its number of pairs is best off with less where that number is large."""
 
 
 class SparkFit(Fit):
@@ -50,7 +52,7 @@ class SparkFit(Fit):
         als = ALS(
             rank=self._factors,
             maxIter=self._iterations,
-            regParam=self._trial.regularization / mean,
+            regParam=SHARE * self._trial.regularization / mean,
             implicitPrefs=True,
             alpha=1.0,
             userCol="subject",
