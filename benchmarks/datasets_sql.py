@@ -172,15 +172,15 @@ preferred AS (
     SELECT *,
         CASE outcome WHEN 'positive' THEN 0 WHEN 'disliked' THEN 1 WHEN 'viewed' THEN 2
             ELSE 3 + clicked::INTEGER END AS preference,
-        -ln((
-            (hash(session_id || ' ' || item_id)::BIT::BIGINT % 1000003 + 1000003) % 1000003 + 0.5
-        ) / 1000003) * CASE WHEN outcome = 'hard' AND NOT clicked THEN log2(rank + 1) ELSE 1.0 END AS draw
+        -ln(
+            (('0x' || reverse(left(md5(session_id || ' ' || item_id), 5)))::INTEGER + 0.5) / 1048576
+        ) * CASE WHEN outcome = 'hard' AND NOT clicked THEN log2(rank + 1) ELSE 1.0 END AS draw
     FROM judged WHERE outcome IS NOT NULL
 ),
 kept AS (
     SELECT * FROM preferred
     QUALIFY preference <= 1
-        OR row_number() OVER (PARTITION BY session_id, preference = 0 ORDER BY preference, draw)
+        OR row_number() OVER (PARTITION BY session_id, preference = 0 ORDER BY preference, draw, rank)
             <= 2 * count(*) FILTER (preference = 0) OVER (PARTITION BY session_id)
 )
 SELECT kept.session_id, kept.subject_id, kept.serve_time, kept.rank, item_id, score AS recommendation_score,

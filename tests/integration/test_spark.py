@@ -75,7 +75,6 @@ def expressions(snapshot: Snapshot, connection: Any) -> dict[str, Any]:
     """Return the expressions whose rows no file of a data set holds as they are."""
     tables = open_tables(snapshot, connection).until(TAKEN)
     return {
-        "two_tower": datasets.two_tower_examples(reactions(tables, INVESTORS), tables, INVESTORS, CONFIG),
         "whole lists": datasets.whole_lists(tables, INVESTORS, CONFIG),
         "exploration": explored_items(tables, INVESTORS, CONFIG),
         "reactions by chance": reactions(tables, INVESTORS, by_time=False).order_by("place"),

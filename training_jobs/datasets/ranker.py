@@ -131,17 +131,17 @@ def ranker_examples(tables: SnapshotTables, use_case: UseCase, config: DatasetCo
     found = found.filter(found.outcome.isin(["positive", *NEGATIVES]))
     order = found.outcome.cases(*NEGATIVES.items(), else_=0)
     order = order + ((found.outcome == "hard") & found.reacted).cast("int8")
-    found = found.mutate(preference=order, draw=_draw(found))
+    found = found.mutate(preference=order)
     # Most lists have nothing to draw negatives for: those need no sorting.
     found = found.filter((found.preference == 1) | found.session_id.isin(_praised(tables, use_case)))
+    found = found.mutate(draw=_draw(found))
     within = ibis.window(group_by="session_id", order_by=["preference", "draw", "rank"])
     found = found.mutate(
         positives=(found.preference == 0).sum().over(within), place=ibis.row_number().over(within)
     )
     each = config.negatives_per_positive
     found = found.filter((found.preference <= 1) | (found.place < found.positives * (1 + each)))
-    found = _with_logged(found.drop("draw"), tables, use_case)
-    return found.order_by(["serve_time", "session_id", "rank"])
+    return _with_logged(found.drop("draw"), tables, use_case).order_by(["serve_time", "session_id", "rank"])
 
 
 def _praised(tables: SnapshotTables, use_case: UseCase) -> Any:
