@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -12,6 +14,10 @@ from matchloop.snapshot import Snapshot, TableName
 
 if TYPE_CHECKING:
     from matchloop.usecase import UseCase
+
+THREADS = 2
+MEMORY = "3GB"
+"""Of queries while they run; their results come on top."""
 
 Table = Any
 """An Ibis table expression (Ibis brings no types that mypy can check)."""
@@ -50,7 +56,7 @@ def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
     connection
         An Ibis backend that reads Parquet; DuckDB in memory by default, Spark in a cluster.
     """
-    backend = connection if connection is not None else ibis.duckdb.connect(threads=2)
+    backend = connection if connection is not None else _duckdb()
 
     def read(name: TableName) -> Table:
         parts = [backend.read_parquet(str(path)) for path in snapshot.paths(name)]
@@ -64,6 +70,14 @@ def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
         features=read(TableName.FEATURES),
         taken=snapshot.manifest.created,
     )
+
+
+def _duckdb() -> Any:
+    """Return DuckDB in memory, which puts on disk what is more than `MEMORY`."""
+    scratch = str(Path(tempfile.gettempdir()) / "duckdb")
+    backend = ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=scratch)
+    backend.raw_sql("SET enable_progress_bar = false")  # the job shows its own
+    return backend
 
 
 def by_event(column: Any, values: dict[str, float]) -> Any:
