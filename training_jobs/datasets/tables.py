@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import ibis
 
@@ -74,8 +75,8 @@ def open_tables(snapshot: Snapshot, connection: Any = None) -> SnapshotTables:
 
 def _duckdb() -> Any:
     """Return DuckDB in memory, which puts on disk what is more than `MEMORY`."""
-    scratch = str(Path(tempfile.gettempdir()) / "duckdb")
-    backend = ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=scratch)
+    scratch = Path(tempfile.gettempdir()) / f"duckdb-{uuid4()}"  # made when needed, and gone afterwards
+    backend = ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=str(scratch))
     backend.raw_sql("SET enable_progress_bar = false")  # the job shows its own
     return backend
 
