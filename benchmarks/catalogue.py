@@ -135,7 +135,7 @@ BENCHMARKS = (
         small="--interactions 100000 --turns 1",
         full="",
         keep="--folder {kept}/datasets",
-        seconds=60,
+        seconds=20,
         minutes=45,
     ),
     Benchmark(
@@ -143,7 +143,7 @@ BENCHMARKS = (
         "How do time and memory of learning grow with the record?",
         small="--scale 0.02 --only als",
         full="",
-        seconds=60,
+        seconds=20,
         minutes=45,
     ),
     Benchmark(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import ibis
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 THREADS = 2
+MEMORY = "3GB"
+"""Of DuckDB's queries while they run; their results come on top."""
 
 
 def connect(engine: Engine = Engine.DUCKDB) -> Any:
@@ -24,11 +29,19 @@ def connect(engine: Engine = Engine.DUCKDB) -> Any:
         See `spark_session`.
     """
     if engine is Engine.DUCKDB:
-        return ibis.duckdb.connect(threads=THREADS)
+        return _duckdb()
     session = spark_session()
     from training_jobs.datasets.spark import SparkArrow
 
     return SparkArrow().connect(session)
+
+
+def _duckdb() -> Any:
+    """Return DuckDB in memory, which puts on disk what is more than `MEMORY`."""
+    scratch = Path(tempfile.gettempdir()) / f"duckdb-{uuid4()}"  # made when needed, and gone afterwards
+    backend = ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=str(scratch))
+    backend.raw_sql("SET enable_progress_bar = false")  # the job shows its own
+    return backend
 
 
 def spark_session() -> SparkSession:
