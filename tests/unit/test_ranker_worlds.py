@@ -97,7 +97,9 @@ def test_pairs_speak_both_ways_round_when_nothing_but_position_decides(
 def test_only_what_may_not_have_been_seen_is_discounted(tmp_path: Path) -> None:
     found = world(tmp_path, liking=1.0, views=True)
     unsure = found.source == "hard"
-    inverse = replace(found, exposure_weight=exposure_weight(found.rank, Weighting.INVERSE))
+    inverse = replace(
+        found, exposure_weight=exposure_weight(found.rank, Weighting.INVERSE).astype(np.float32)
+    )
     np.testing.assert_allclose(evidence_weight(found)[unsure], examination(found.rank[unsure]), rtol=1e-6)
     assert (evidence_weight(found)[~unsure] == 1.0).all()
     np.testing.assert_array_equal(evidence_weight(inverse), inverse.exposure_weight)
