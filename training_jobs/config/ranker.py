@@ -16,13 +16,14 @@ class RankerConfig(Part):
     Parameters
     ----------
     teacher_seen
-        Whether the network looks at `model_score` and `original_score` too; else they reach the score by the
-        teacher's logit alone, which its release's own retrieval gives.
+        Whether the network looks at `model_score` and `original_score`, and so learns how far the teacher is
+        to be followed within a list, where its calibration was fitted across lists; else they reach the score
+        by the teacher's logit alone.
     """
 
     hidden: tuple[Positive, ...] = (32, 16)
     dropout: Share = 0.2
-    teacher_seen: bool = False
+    teacher_seen: bool = True
     epochs: Positive = 20
     batch: Positive = 128
     learning_rate: Rate = 0.001

@@ -1,9 +1,10 @@
 """The ranker: a small network that adjusts the teacher's logit, learned from what was shown.
 
-Within a list each positive is compared with each negative: log(1 + exp(−(s₊ − s₋))), weighted by the exposure
-weights of both (RankNet, Burges et al. 2005). The score is logit(original_score) + network(features), so that
-the network starts from the retrieval's order. Explicit dislikes count on their own as well, each once an
-epoch: they often stand in lists that hold no positive, and are compared with positives of other lists.
+Within a list each positive is compared with each negative: log(1 + exp(−(s₊ − s₋))), weighted by what both
+are worth as evidence (RankNet, Burges et al. 2005; `evidence_weight`). The score is logit(original_score) +
+network(features), so that the network starts from the retrieval's order. Explicit dislikes count on their own
+as well, each once an epoch: they often stand in lists that hold no positive, and are compared with positives
+of other lists.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class _Pairs:
         self._features = network.scaled(torch.from_numpy(training.features).to(device))
         self._teacher = torch.from_numpy(logit(training.original_score)).to(device)
         self._up, self._down = positive, negative
-        weight = training.exposure_weight
+        weight = evidence_weight(training)
         self._weight = torch.from_numpy(weight[positive] * weight[negative]).to(device)
         dislike = _dislike_weights(training)
         self._dislike, self._disliked = torch.from_numpy(dislike).to(device), np.flatnonzero(dislike)
@@ -211,6 +212,18 @@ def comparisons(dataset: RankerDataset) -> tuple[NDArray[np.int64], NDArray[np.i
     positive = np.repeat(up, count)
     within = np.arange(len(positive)) - np.repeat(np.cumsum(count) - count, count)
     return positive, down[np.repeat(start, count) + within]
+
+
+def evidence_weight(dataset: RankerDataset) -> NDArray[np.float32]:
+    """Return what each example counts for in a comparison, (n,): its exposure weight, if it may be unseen.
+
+    What was reacted to was looked at, whatever its rank: it counts 1 at least, and deep positives are rarer
+    already for being looked at less. What nobody reacted to may never have been reached, and the exposure
+    weight says how far to believe that it was. With the discount a pair of ranks says as much one way round
+    as the other, where lists hold so many positives that all the rest are their negatives as well.
+    """
+    unsure = dataset.source == "hard"
+    return np.where(unsure, dataset.exposure_weight, np.maximum(dataset.exposure_weight, np.float32(1.0)))
 
 
 def list_ndcg(dataset: RankerDataset, scores: NDArray[np.float32], k: int = 10) -> float:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from training_jobs.config import RankerConfig
 
 TEACHER = ("model_score", "original_score")
-"""What the teacher says, which reaches the score by its logit.
+"""What the teacher says, which reaches the score by its logit, whether the network looks at it or not.
 
-A network that saw it as well would learn how far the retrieval of the past could be trusted, and take as much
-from the retrieval of its own release, which has since learned from the very lists it is trained on.
+A calibration is fitted across lists. Within one the same scores may say nothing, and a network that looks can
+take its say back. What it learns is how far the retrieval of the past could be trusted, though, and it takes
+as much from the retrieval of its own release, which has since learned from the very lists it is trained on.
 """
 
 OUTSIDE = 0.01
