@@ -143,7 +143,7 @@ def spoil_method(reply: Any) -> None:
 )
 def test_a_reply_that_breaks_its_contract_is_not_used(rig: Rig, spoil: Callable[[Any], None]) -> None:
     until(rig.popular.exists)
-    assert list(rig.recommend().degraded) == []
+    until(lambda: not rig.recommend().degraded)  # the first calls of a busy machine may be late
     rig.candidates.spoil = spoil
     assert list(rig.recommend().degraded) == ["candidates"]
 
@@ -203,7 +203,7 @@ def test_while_the_store_is_down_sessions_wait_and_arrive_later(rig: Rig) -> Non
     until(lambda: len(rig.feedback.sessions) == 20, seconds=15)
     assert list(rig.feedback.sessions) == [reply.session_id for reply in replies]
     until(lambda: rig.value("spool_depth") == 0)
-    assert list(rig.recommend().degraded) == []
+    until(lambda: not rig.recommend().degraded)  # the first calls of a busy machine may be late
 
 
 def test_a_store_that_hangs_costs_one_request_its_time(rig: Rig) -> None:
