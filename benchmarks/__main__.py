@@ -1,8 +1,8 @@
 """Run the benchmarks, one after the other: ``python -m benchmarks [--full] [NAME...]``.
 
-Each is a process of its own with a limit on its time. Small, all of them take under ten minutes on two cores;
-they say that everything works and roughly where it stands, and their results stay out of the repository. In
-full they take some hours, and their results are what the README's table is made of.
+Each is a process of its own with a limit on its time. Small, all of them are to take under ten minutes on two
+cores; they say that everything works and roughly where it stands, and their results stay out of the
+repository. In full they take some hours, and their results are what the README's table is made of.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ acknowledged, read back one by one.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -44,7 +45,7 @@ METRIC_SECONDS = 10.0
 BEFORE, DURING = 0.2, 0.5
 """Shares of a row's time before the fault and while it lasts."""
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # fourteen columns, in a file too
 
 
 @dataclass(frozen=True, slots=True)
