@@ -9,6 +9,7 @@ stands what a swap costs each service, in milliseconds of a processor. Takes abo
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -253,8 +254,11 @@ class Swapping:
 
 
 def _promoter() -> ProcessPoolExecutor:
-    """Return a process that promotes: it must not take the interpreter from the threads that are timed."""
-    return ProcessPoolExecutor(1, get_context("spawn"))
+    """Return a process that promotes: it must not take the interpreter from the threads that are timed.
+
+    Nor their cores: who promotes does so from another machine.
+    """
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(19,))
 
 
 @cache

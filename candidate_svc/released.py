@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -44,6 +45,12 @@ SNAPSHOT_AGE = timedelta(hours=6)
 BATCH = 1024
 """Items embedded at a time: bounds the memory of their encoded rows."""
 
+STEP = 16
+"""The same while another release is served: some milliseconds of the interpreter, which its requests need."""
+
+REST = 3.0
+"""Pause after such a step, in times of what it took: three quarters of the time are the requests'."""
+
 _log = get_logger()
 
 
@@ -70,8 +77,9 @@ class ReleaseLoader:
     """Loads releases of one use case; keeps the item vectors of those alive in step with the mirror.
 
     An item that a release does not know, or that changed since, is embedded by the release's item tower: when
-    the release is loaded, and when the mirror hears of the item. Three releases are alive at most: the
-    champion, the one before it, and the challenger (see `ReleaseSlot`); one that nobody holds is forgotten.
+    the release is loaded, step by step while another one is served, and when the mirror hears of the item.
+    Three releases are alive at most: the champion, the one before it, and the challenger (see
+    `ReleaseSlot`); one that nobody holds is forgotten.
 
     Parameters
     ----------
@@ -118,9 +126,21 @@ class ReleaseLoader:
         if self._rows_there is not None:
             self._rows_there.wait()
         with self._lock:
-            self._alive.add(models)
-            _catch_up(models, self._rows)
+            others = bool(self._alive)
+            self._alive.add(models)  # from here on it hears of what changes
+        self._catch_up(models, gently=others)
         return models
+
+    def _catch_up(self, models: Models, *, gently: bool) -> None:
+        """Embed what the release does not know as it is; gently: a few items at a time, with rests."""
+        due = _due(models, self._rows)
+        size = STEP if gently else BATCH
+        for start in range(0, len(due), size):
+            began = time.perf_counter()
+            with self._lock:  # what the mirror tells of an item next comes after its state here
+                _follow(models, [self._rows.entity(row) for row in due[start : start + size]])
+            if gently:
+                time.sleep(REST * (time.perf_counter() - began))
 
     def _load_two_tower(self, folder: Path) -> TwoTowerModel:
         encoders = folder / "encoder"
@@ -152,17 +172,16 @@ class ReleaseLoader:
                 _follow(models, changed)
 
 
-def _catch_up(models: Models, rows: ItemRows) -> None:
-    """Follow all rows; those that the release knows as they are cost a look at a column."""
+def _due(models: Models, rows: ItemRows) -> list[int]:
+    """Return the rows that a release does not know as they are; the others cost a look at a column."""
     if models.two_tower is None:
-        return
+        return []
     count, index = rows.count, models.two_tower.index
     held = np.fromiter((rows.id(row) in index for row in range(count)), dtype=np.bool_, count=count)
     active = np.array(rows.active(count))
     old = rows.update_times(count) < (models.created - SNAPSHOT_AGE).timestamp()  # NaN: unknown, not old
-    due = np.flatnonzero(np.where(active, ~(held & old), held)).tolist()
-    for start in range(0, len(due), BATCH):
-        _follow(models, [rows.entity(row) for row in due[start : start + BATCH]])
+    due: list[int] = np.flatnonzero(np.where(active, ~(held & old), held)).tolist()
+    return due
 
 
 def _follow(models: Models, items: Sequence[Entity]) -> None:

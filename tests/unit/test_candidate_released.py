@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from candidate_svc import released
 from candidate_svc.domain import Asked, SubjectState
 from candidate_svc.released import Models, ReleaseLoader, answers
 from matchloop.entities import Categorical, Entity, EntityId, Multi
@@ -210,6 +211,30 @@ def test_items_the_release_knows_are_not_embedded_again(tmp_path: Path) -> None:
     made.store.upsert(*old)
     made.mirror.poll_once()
     assert embedded == ["new"]
+
+
+def test_a_second_release_catches_up_in_steps_and_hears_of_changes_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = world(ITEMS)
+    loader = loader_of(made)
+    before = NOW - timedelta(days=30)  # every item may have changed since
+    put(made, write_release(tmp_path / "r1", ITEMS, release="r1", created=before), loader)
+    rests: list[float] = []
+    moved = Entity(startup("s3").key, {"category": Categorical("games")}, NOW, NOW + timedelta(minutes=1))
+
+    def rest(seconds: float) -> None:
+        if not rests:
+            made.store.upsert(moved)
+            made.mirror.poll_once()
+        rests.append(seconds)
+
+    monkeypatch.setattr(released, "STEP", 2)
+    monkeypatch.setattr("candidate_svc.released.time.sleep", rest)
+    put(made, write_release(tmp_path / "r2", ITEMS, release="r2", created=before), loader)
+    assert len(rests) == len(ITEMS) / 2
+    assert min(rests) > 0.0
+    assert "s3" in get(made, warm("s2"), Method.TWO_TOWER, count=5)
 
 
 def test_a_release_that_nobody_holds_is_let_go(tmp_path: Path) -> None:
