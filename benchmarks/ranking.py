@@ -8,10 +8,12 @@ retrieval was trained again, on the same lists (``next``: harder: it was taught 
 Clicks follow the market's position-based model (`playground.market.clicks`: examination 1 / log2(rank + 1),
 then the hidden preference). Five orders of the same 20 candidates are compared by NDCG@10 on the hidden
 preference and by the clicks it lets expect: the MLP, the rule, retrieval's own, LightGBM's LambdaMART on the
-same features and data, and chance. Intervals are percentile bootstrap over subjects, of paired differences.
+same features and data, and chance. Each market is played in several worlds, one for each of `SEEDS`: how much
+there is to gain differs from world to world. Figures are of the subjects of all of them, intervals percentile
+bootstrap over these subjects, of paired differences.
 
-`SEED` fixes markets, panels and clicks. It was drawn once and is not for development: ``--seed`` has others.
-A target is the ``served`` figure of the market where it is worst.
+`SEEDS` fix markets, panels and clicks. They were drawn once and are not for development: ``--seed`` has
+others. A target is the ``served`` figure of the market where it is worst.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from benchmarks.ranking_orders import (
     MLP,
     RETRIEVAL,
     RULE,
+    Judged,
     LambdaMart,
     all_orders,
     compared,
@@ -62,7 +65,7 @@ if TYPE_CHECKING:
     from training_jobs.datasets import RankerDataset
     from training_jobs.evaluate.bootstrap import Interval
 
-SEED = 358_175
+SEEDS = (358_175, 778_063, 873_363)
 GENERATED = ("developer_startup", "investor_startup")
 FITTED = ("investor_startup",)
 SIZES = Sizes(developers=1500, investors=1000, startups=800)
@@ -76,12 +79,43 @@ console = Console()
 
 
 @dataclass(frozen=True, slots=True)
+class World:
+    """One market played once: its orders' lists, judged, and what they rest on."""
+
+    name: str
+    seed: int
+    judged: dict[str, Judged]
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Played:
-    """One market: its orders' figures, and what they rest on."""
+    """One market over its worlds: its orders' figures, and by world what they rest on."""
 
     name: str
     figures: Figures
-    told: dict[str, Any]
+    worlds: list[World]
+
+    @classmethod
+    def of(cls, worlds: Sequence[World]) -> Played:
+        """Put together the subjects of worlds of one market."""
+        parts = {order: [world.judged[order] for world in worlds] for order in worlds[0].judged}
+        whole = {order: Judged.pooled(each) for order, each in parts.items()}
+        return cls(worlds[0].name, compared(whole, np.random.default_rng(worlds[0].seed)), list(worlds))
+
+    @property
+    def which(self) -> str:
+        """Whose candidates were ordered: ``served`` or ``next``."""
+        return str(self.worlds[0].told["which"])
+
+    @property
+    def told(self) -> dict[str, dict[str, Any]]:
+        """By world what its figures rest on, and its own lift of clicks."""
+        return {
+            str(world.seed): world.told
+            | {"lift": asdict(Played.of([world]).figures[MLP]["lift_over_retrieval"])}
+            for world in self.worlds
+        }
 
 
 def config_of() -> TrainingConfig:
@@ -92,7 +126,7 @@ def config_of() -> TrainingConfig:
 
 def play(
     name: str, market: Market, use_case_id: str, *, seed: int, subjects: int, rounds: int
-) -> list[Played]:
+) -> list[World]:
     """Serve a market with two releases, train the third, and judge its ranker on lists of the last two."""
     began, config = time.perf_counter(), config_of()
     panel = market.panel(use_case_id, subjects, np.random.default_rng(seed + 1))
@@ -120,9 +154,9 @@ def play(
         "seconds": time.perf_counter() - began,
     }
     return [
-        Played(f"{name}, {which}", figures, {"which": which, "lists": count} | told)
+        World(f"{name}, {which}", seed, orders, {"which": which, "lists": len(orders[MLP].ndcg)} | told)
         for which, lists in found.items()
-        for figures, count in [judged(service, lists, learned, np.random.default_rng(seed + 2))]
+        for orders in [judged(service, lists, learned, np.random.default_rng(seed + 2))]
     ]
 
 
@@ -131,8 +165,8 @@ def judged(
     found: Mapping[str, CandidateList],
     learned: Mapping[str, Scorer],
     rng: np.random.Generator,
-) -> tuple[Figures, int]:
-    """Return the figures of every order of the lists that are ranked at all, and how many those are."""
+) -> dict[str, Judged]:
+    """Judge every order of the lists that are ranked at all."""
     market, use_case = service.market, service.use_case
     kept = {subject: each for subject, each in found.items() if rankable(each)}
     rows = market.direction(use_case.id).item_row
@@ -141,8 +175,7 @@ def judged(
         for subject, each in kept.items()
     ]
     orders = all_orders(list(kept.values()), service.columns, use_case, learned, rng)
-    by_order = {order: judge(lists, preferences) for order, lists in orders.items()}
-    return compared(by_order, rng), len(kept)
+    return {order: judge(lists, preferences) for order, lists in orders.items()}
 
 
 def examples_of(
@@ -208,7 +241,7 @@ def speed_targets(repeats: int = 3, *, reload: bool = True) -> tuple[list[Target
 def orders_table(each: Played) -> Table:
     """Return the orders of one market as a table for people."""
     table = Table("order", "NDCG@10", "clicks an item", "lift over retrieval", "MLP's NDCG over it")
-    table.title = f"{each.name}: {each.told['lists']} lists"
+    table.title = f"{each.name}: {sum(world.told['lists'] for world in each.worlds)} lists"
     for order, figures in each.figures.items():
         ndcg, clicks, lift, over = (
             figures[name] for name in ("ndcg", "clicks", "lift_over_retrieval", "mlp_over")
@@ -226,7 +259,9 @@ def orders_table(each: Played) -> Table:
 def main(
     out: Out = None,
     data: Annotated[Path | None, typer.Option(help="a data set to fit a market to")] = None,
-    seed: Annotated[int, typer.Option(help="for development: another than the benchmark's")] = SEED,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="for development: others than the benchmark's")
+    ] = None,
     subjects: int = SUBJECTS,
     rounds: int = ROUNDS,
     only: Annotated[list[str] | None, typer.Option(help="use cases, of those that are played")] = None,
@@ -235,24 +270,28 @@ def main(
     reload: Annotated[bool, typer.Option(help="as `benchmarks.reload`, with speed")] = True,
 ) -> None:
     """Play the markets, print the orders, and measure what ranking costs."""
-    told, played = about(), list[Played]()
+    told, seeds = about(), list(seed or SEEDS)
     targets: list[Target] = []
-    figures: dict[str, Any] = {"seed": seed}
+    figures: dict[str, Any] = {"seeds": seeds}
     if speed:
         targets, figures["speed"] = speed_targets(reload=reload)
-    for name, market, use_case in markets(data, seed):
-        if only and use_case not in only:
-            continue
-        for each in play(name, market, use_case, seed=seed, subjects=subjects, rounds=rounds):
-            console.print(orders_table(each))
-            console.print({n: v for n, v in each.told.items() if n != "release"})
-            played.append(each)
+    worlds: dict[str, list[World]] = {}
+    for each in seeds:
+        for name, market, use_case in markets(data, each):
+            if only and use_case not in only:
+                continue
+            for world in play(name, market, use_case, seed=each, subjects=subjects, rounds=rounds):
+                worlds.setdefault(world.name, []).append(world)
+            console.print(f"{name}, world {each}: played in {world.told['seconds']:.0f} s")
+    played = [Played.of(each) for each in worlds.values()]
+    for market_ in played:
+        console.print(orders_table(market_))
     figures["orders"] = {
         each.name: {o: {n: asdict(i) for n, i in f.items()} for o, f in each.figures.items()}
         for each in played
     }
     figures["told"] = {each.name: each.told for each in played}
-    targets += quality_targets([each for each in played if each.told["which"] == "served"])
+    targets += quality_targets([each for each in played if each.which == "served"])
     console.print(targets_table("ranking; an order's interval has to keep its bound", targets))
     write_report(out, told, figures, targets)
 

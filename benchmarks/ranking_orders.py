@@ -106,6 +106,11 @@ class Judged:
     ndcg: NDArray[np.float64]
     clicks: NDArray[np.float64]
 
+    @classmethod
+    def pooled(cls, parts: Sequence[Judged]) -> Judged:
+        """Put the lists of several together."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("ndcg", "clicks")))
+
 
 def judge(
     orders: Sequence[NDArray[np.int64]], preferences: Sequence[NDArray[np.float32]], k: int = K
