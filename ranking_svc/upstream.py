@@ -169,17 +169,25 @@ class FeedbackClient:
         """See `SessionStore`: a serialized ``matchloop.feedback.v1.Session``."""
         return session_to_proto(session).SerializeToString()
 
-    def record(self, encoded: Sequence[bytes]) -> None:
+    def patience(self) -> float:
         """See `SessionStore`."""
         waited_for = deadline.remaining() is not None
-        call(
-            self._stub.RecordSessions,
-            feedback_service_pb2.RecordSessionsRequest(
-                sessions=[session_pb2.Session.FromString(each) for each in encoded]
-            ),
-            upstream=FEEDBACK_SVC,
+        return deadline.upstream_timeout(
             most=self._session_seconds if waited_for else deadline.DEFAULT_DEADLINE,
             reserve=deadline.share(RESERVED_SHARE),
+        )
+
+    def record(self, encoded: Sequence[bytes], *, seconds: float) -> None:
+        """See `SessionStore`."""
+        request = feedback_service_pb2.RecordSessionsRequest()
+        for each in encoded:
+            request.sessions.add().ParseFromString(each)
+        call(
+            self._stub.RecordSessions,
+            request,
+            upstream=FEEDBACK_SVC,
+            most=seconds,
+            reserve=0.0,
             metrics=self._metrics,
         )
 
