@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from matchloop.errors import InvalidInput, MatchloopError, NotFound
 from matchloop.observe import faults
 from matchloop.observe.logs import get_logger
+from ranking_svc.group_commit import GroupCommit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +34,17 @@ class SessionStore(Protocol):
     def encode(self, session: Session) -> bytes:
         """Return the session as `record` takes it and as it waits on disk."""
 
-    def record(self, encoded: Sequence[bytes]) -> None:
-        """Store 1 to 100 sessions, all or none, within the current time budget.
+    def patience(self) -> float:
+        """Return the seconds that a session may wait now for being stored: of the current time budget.
+
+        Raises
+        ------
+        DeadlinePassed
+            If there is too little left to call the store.
+        """
+
+    def record(self, encoded: Sequence[bytes], *, seconds: float) -> None:
+        """Store 1 to 100 sessions, all or none, within so many seconds.
 
         Raises
         ------
@@ -56,9 +66,10 @@ class Outcome(StrEnum):
 class SessionLog:
     """Stores sessions, and while the store can't take them keeps them on disk and delivers them later.
 
-    While anything waits, new sessions join the queue without trying the store: they arrive in order, and a
-    store that is down costs no request its time. One thread delivers, the oldest first, in batches; after a
-    failure it pauses, longer each time.
+    Sessions that come while the store is busy with others go to it together (`GroupCommit`). While anything
+    waits on disk, new sessions join the queue without trying the store: they arrive in order, and a store
+    that is down costs no request its time. One thread delivers, the oldest first, in batches; after a failure
+    it pauses, longer each time.
 
     Parameters
     ----------
@@ -85,6 +96,7 @@ class SessionLog:
         longest_pause: float = LONGEST_PAUSE,
     ) -> None:
         self._store = store
+        self._group = GroupCommit(store, most=BATCH)
         self._spool = spool
         self._metrics = metrics
         self._rng = rng
@@ -100,7 +112,7 @@ class SessionLog:
         encoded = self._store.encode(session)
         if not len(self._spool):
             try:
-                self._store.record([encoded])
+                self._group.record(encoded)
             except (InvalidInput, NotFound) as error:
                 return self._refused(error)
             except MatchloopError as error:
@@ -137,7 +149,7 @@ class SessionLog:
         if not batch:
             return 0
         try:
-            self._store.record(batch)
+            self._store.record(batch, seconds=self._store.patience())
         except (InvalidInput, NotFound):
             return self._deliver_singly(batch)
         self._spool.remove(len(batch))
@@ -147,7 +159,7 @@ class SessionLog:
         """Deliver one by one, so that a session the store will never take does not hold up the others."""
         for encoded in batch:
             try:
-                self._store.record([encoded])
+                self._store.record([encoded], seconds=self._store.patience())
             except (InvalidInput, NotFound) as error:
                 self._refused(error)
             self._spool.remove(1)

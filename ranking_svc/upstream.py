@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from matchloop.candidate.v1 import candidate_pb2, candidate_service_pb2, candidate_service_pb2_grpc
 from matchloop.catalog.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from matchloop.errors import Unavailable
@@ -171,17 +169,25 @@ class FeedbackClient:
         """See `SessionStore`: a serialized ``matchloop.feedback.v1.Session``."""
         return session_to_proto(session).SerializeToString()
 
-    def record(self, encoded: Sequence[bytes]) -> None:
+    def patience(self) -> float:
         """See `SessionStore`."""
         waited_for = deadline.remaining() is not None
-        call(
-            self._stub.RecordSessions,
-            feedback_service_pb2.RecordSessionsRequest(
-                sessions=[session_pb2.Session.FromString(each) for each in encoded]
-            ),
-            upstream=FEEDBACK_SVC,
+        return deadline.upstream_timeout(
             most=self._session_seconds if waited_for else deadline.DEFAULT_DEADLINE,
             reserve=deadline.share(RESERVED_SHARE),
+        )
+
+    def record(self, encoded: Sequence[bytes], *, seconds: float) -> None:
+        """See `SessionStore`."""
+        request = feedback_service_pb2.RecordSessionsRequest()
+        for each in encoded:
+            request.sessions.add().ParseFromString(each)
+        call(
+            self._stub.RecordSessions,
+            request,
+            upstream=FEEDBACK_SVC,
+            most=seconds,
+            reserve=0.0,
             metrics=self._metrics,
         )
 
@@ -277,9 +283,10 @@ def _candidates(messages: Sequence[candidate_pb2.Candidate], *, width: int | Non
     found = tuple([_candidate(message, width) for message in messages])
     if len({candidate.item_id for candidate in found}) != len(found):
         raise Unavailable(f"{CANDIDATE_SVC} answered with an item twice")
-    numbers = np.array([(candidate.score, *candidate.features) for candidate in found], dtype=np.float64)
-    if not (np.abs(numbers) < LARGEST_SCORE).all():  # not true of NaN either
-        raise Unavailable(f"{CANDIDATE_SVC} answered with a number that is not finite")
+    for candidate in found:
+        for number in (candidate.score, *candidate.features):
+            if not -LARGEST_SCORE < number < LARGEST_SCORE:  # not true of NaN either
+                raise Unavailable(f"{CANDIDATE_SVC} answered with a number that is not finite")
     return found
 
 
@@ -292,17 +299,18 @@ def _create_time(message: candidate_pb2.Candidate) -> datetime | None:
 
 def _candidate(message: candidate_pb2.Candidate, width: int | None) -> Candidate:
     method = METHODS.get(message.method)
-    features = tuple(message.features) if width is not None else ()
+    # A slice of a repeated field is a list, made in C: half of what walking through the field takes.
+    features = tuple(message.features[:]) if width is not None else ()
     if method is None or (width is not None and len(features) != width):
         raise Unavailable(f"{CANDIDATE_SVC} answered with a candidate without method or features")
     return Candidate(
         message.item_id,
         method,
         message.score,
-        create_time=_create_time(message),
-        features=features,
-        diversity_values=tuple([tuple(field.values) for field in message.diversity_values]),
-        contributions=tuple(map(_contribution, message.contributions)),
+        _create_time(message),
+        features,
+        tuple([tuple(field.values[:]) for field in message.diversity_values[:]]),
+        tuple([_contribution(each) for each in message.contributions[:]]),
     )
 
 

@@ -125,7 +125,8 @@ class FakeCandidates:
 class FakeStore:
     """`SessionStore`, `SubjectSource` and `SessionSource` in memory; `fault` as for `FakeCandidates`.
 
-    `poison` names a subject whose sessions are never taken.
+    `poison` names a subject whose sessions are never taken. `seconds` is the patience of every caller,
+    `before_record` is called with the sessions' number before they are looked at.
     """
 
     def __init__(self) -> None:
@@ -134,15 +135,22 @@ class FakeStore:
         self.batches: list[int] = []
         self.fault: MatchloopError | None = None
         self.poison = ""
+        self.seconds = 60.0
+        self.before_record: Callable[[int], None] = lambda _sessions: None
         self.hidden: frozenset[str] = frozenset()
         self.interactions = 0
 
     def encode(self, session: Session) -> bytes:
         return session_to_proto(session).SerializeToString()
 
-    def record(self, encoded: Sequence[bytes]) -> None:
+    def patience(self) -> float:
+        return self.seconds
+
+    def record(self, encoded: Sequence[bytes], *, seconds: float) -> None:
         from matchloop.feedback.v1 import session_pb2
 
+        assert seconds <= self.seconds
+        self.before_record(len(encoded))
         if self.fault:
             raise self.fault
         found = [session_pb2.Session.FromString(each) for each in encoded]

@@ -61,7 +61,7 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
 
 def read_time(message: Timestamp) -> datetime:
     """Return the time of a message that is known to be valid: aware UTC, microseconds."""
-    return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    return _EPOCH + timedelta(0, message.seconds, message.nanos // 1000)
 
 
 def read_micros(micros: int) -> datetime:

@@ -76,11 +76,11 @@ def test_the_thread_outlives_a_bug(world: World, monkeypatch: pytest.MonkeyPatch
     real = world.store.record
     calls: list[int] = []
 
-    def record(encoded: list[bytes]) -> None:
+    def record(encoded: list[bytes], *, seconds: float) -> None:
         calls.append(len(encoded))
         if len(calls) < 3:
             raise ZeroDivisionError
-        real(encoded)
+        real(encoded, seconds=seconds)
 
     monkeypatch.setattr(world.store, "record", record)
     world.log.start()
