@@ -13,6 +13,7 @@ from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe import tracing
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
+from matchloop.retrieval.encoded import History
 from matchloop.retrieval.fusion import PERSONAL, Fusion, fuse, pool_of
 from matchloop.retrieval.profile import LATEST_EVENTS
 from matchloop.retrieval.routing import Skip, SkipReason
@@ -197,19 +198,26 @@ def tower_vector(model: TwoTowerModel, query: Query) -> NDArray[np.float32] | No
     vectors = query.notes.vectors
     if Method.TWO_TOWER not in vectors:
         history = _history(model, query)
-        known = bool(history) or (query.subject is not None and bool(query.subject.features))
+        known = len(history) > 0 or (query.subject is not None and bool(query.subject.features))
         subject = query.subject or Entity(
             EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
         )
-        vectors[Method.TWO_TOWER] = model.embed_subjects([subject], [history])[0] if known else None
+        vectors[Method.TWO_TOWER] = model.embed_subject(subject, history) if known else None
     return vectors[Method.TWO_TOWER]
 
 
-def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:
-    if not model.uses_history:
-        return []
-    found = [(query.rows.find(item), weight) for item, weight in query.positive[:HISTORY_EVENTS]]
-    return [(item, weight) for item, weight in found if item is not None and item.features]
+def _history(model: TwoTowerModel, query: Query) -> History:
+    """Return the latest positive events on items that have features."""
+    rows = query.rows
+    events = query.positive[:HISTORY_EVENTS] if model.uses_history else ()
+    known = [(row, *event) for event in events if (row := rows.row(event[0])) is not None]
+    found = [(row, item, weight, state) for row, item, weight in known if (state := rows.state(row))]
+    return History(
+        ids=[item for _, item, _, _ in found],
+        weights=[weight for _, _, weight, _ in found],
+        states=[state for _, _, _, state in found],
+        read=lambda at: rows.entity(found[at][0]),
+    )
 
 
 class Popular:

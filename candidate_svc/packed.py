@@ -78,6 +78,17 @@ class FeaturePacker:
         pairs = zip(parts[::2], parts[1::2], strict=True)
         return MappingProxyType({self._words[name]: self._unpacked(value) for name, value in pairs})
 
+    def discrete(self, packed: bytes) -> dict[str, tuple[str, ...]]:
+        """Return `discrete_features` of the features that were packed, without making all of them."""
+        words, parts = self._words, marshal.loads(packed)  # noqa: S302 - of `pack`, never from outside
+        found: dict[str, tuple[str, ...]] = {}
+        for name, value in zip(parts[::2], parts[1::2], strict=True):
+            if isinstance(value, int):
+                found[words[name]] = (words[value],)
+            elif isinstance(value, tuple) and value:
+                found[words[name]] = tuple([words[code] for code in value])
+        return found
+
     def _unpacked(self, value: object) -> FeatureValue:
         match value:
             case int():
@@ -93,6 +104,10 @@ class FeaturePacker:
             case _:
                 assert isinstance(value, bytes)
                 return Embedding(tuple(np.frombuffer(value, dtype=np.float32).tolist()))
+
+
+NO_FEATURES = FeaturePacker().pack({})
+"""What every packer makes of an item without features."""
 
 
 def join(parts: Iterable[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

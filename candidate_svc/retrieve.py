@@ -214,7 +214,7 @@ class Retriever:
         part = query.models.popular if query.models is not None else None
         page = self._trending.page(part, query.allowed, asked.page_size, asked.after, query.now)
         hits = [
-            (Method.POPULAR, Hit(self._rows.entity(row).key.id, share))
+            (Method.POPULAR, Hit(self._rows.id(row), share))
             for row, share in zip(page.rows.tolist(), page.share.tolist(), strict=True)
         ]
         return Trends(self._candidates(query, hits), page.end)
@@ -254,13 +254,13 @@ class Retriever:
         fields = self._use_case.ranking.diversity_fields
         found = []
         for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
-            item, values = self._rows.entity(row), self._rows.discrete(row)
+            values = self._rows.discrete(row)
             found.append(
                 Candidate(
                     item_id=hit.item,
                     method=method,
                     score=float(hit.score),
-                    create_time=item.create_time,
+                    create_time=self._rows.create_time(row),
                     features=tuple(own),
                     diversity_values=tuple(values.get(name, ()) for name in fields),
                     contributions=reasons.get(hit.item, ()),
