@@ -176,8 +176,9 @@ def _allowed(asked: Asked, state: SubjectState, rows: ItemRows, count: int) -> N
         wanted = np.zeros(count, dtype=np.bool_)
         wanted[rows.rows(asked.only, count)] = True
         allowed &= wanted
-    allowed[rows.rows(asked.exclude, count)] = False
-    allowed[rows.rows(state.hidden, count)] = False
+    for left_out in (asked.exclude, state.hidden):
+        if left_out:
+            allowed[rows.rows(left_out, count)] = False
     return allowed
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import isnan
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 NOBODY = EntityId("")
 """Id of a row whose item was erased; no item has it."""
 
-MOST_UNPACKED = 20_000
+MOST_UNPACKED = 30_000
 """Items whose values are kept unpacked; between this many and twice as many when all are asked for."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -363,4 +364,4 @@ def _seconds(moment: datetime | None) -> float:
 
 
 def _time(seconds: float) -> datetime | None:
-    return None if np.isnan(seconds) else _EPOCH + timedelta(microseconds=round(seconds * 1e6))
+    return None if isnan(seconds) else _EPOCH + timedelta(0, 0, round(seconds * 1e6))
