@@ -216,7 +216,7 @@ def _history(model: TwoTowerModel, query: Query) -> History:
         ids=[item for _, item, _, _ in found],
         weights=[weight for _, _, weight, _ in found],
         states=[state for _, _, _, state in found],
-        read=lambda at: rows.entity(found[at][0]),
+        read=lambda at: rows.described(found[at][0]),
     )
 
 

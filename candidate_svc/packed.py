@@ -90,20 +90,16 @@ class FeaturePacker:
         return found
 
     def _unpacked(self, value: object) -> FeatureValue:
-        match value:
-            case int():
-                return self._single.get(value) or self._single.setdefault(
-                    value, Categorical(self._words[value])
-                )
-            case tuple():
-                return Multi(tuple([self._words[code] for code in value]))
-            case float():
-                return Numeric(value)
-            case str():
-                return Text(value)
-            case _:
-                assert isinstance(value, bytes)
-                return Embedding(tuple(np.frombuffer(value, dtype=np.float32).tolist()))
+        if isinstance(value, int):
+            return self._single.get(value) or self._single.setdefault(value, Categorical(self._words[value]))
+        if isinstance(value, tuple):
+            return Multi(tuple([self._words[code] for code in value]))
+        if isinstance(value, float):
+            return Numeric(value)
+        if isinstance(value, str):
+            return Text(value)
+        assert isinstance(value, bytes)
+        return Embedding(tuple(np.frombuffer(value, dtype=np.float32).tolist()))
 
 
 NO_FEATURES = FeaturePacker().pack({})

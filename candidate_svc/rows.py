@@ -126,6 +126,10 @@ class ItemRows:
             change_sequence=self._sequence.get(row),
         )
 
+    def described(self, row: int) -> Entity:
+        """Return an entity with the id and the features of a row, and nothing else of it."""
+        return Entity(EntityKey(self.kind, self._ids[row]), self._packer.unpack(self._packed[row]))
+
     def state(self, row: int) -> object | None:
         """Return an object that stands for the features of a row; another one once they are others.
 

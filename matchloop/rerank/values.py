@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -58,15 +59,12 @@ class ValueProfile:
         weight is shared by the values of a feature (1/√count each), so an item with many values does
         not drown the others.
         """
-        sums: dict[str, dict[str, float]] = {}
+        sums: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
         for shares, weight in reactions:
             for name, values, share in shares:
-                bucket = sums.get(name)
-                if bucket is None:
-                    bucket = sums[name] = {}
-                each = weight * share
+                bucket, each = sums[name], weight * share
                 for value in values:
-                    bucket[value] = bucket.get(value, 0.0) + each
+                    bucket[value] += each
         weights = {}
         for name in sorted(sums):
             length = math.sqrt(sum([weight * weight for weight in sums[name].values()]))

@@ -69,7 +69,8 @@ class BestByValue:
             found = np.flatnonzero(self._signatures.of >= 0).astype(np.int32)
         else:
             alike, least = self._signatures.best(self._by_group, size)
-            found = np.union1d(alike, self._promising(size, least))
+            found = np.sort(np.concatenate([alike, self._promising(size, least)]))
+            found = found[np.diff(found, prepend=-1) > 0]
         return found, self._rows.scores(found, self._weights)
 
     def _promising(self, size: int, least: float) -> NDArray[np.int32]:
