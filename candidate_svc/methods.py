@@ -8,7 +8,6 @@ import numpy as np
 
 from candidate_svc.explain import contributions_of
 from candidate_svc.released import SNAPSHOT_AGE, embed_each
-from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe import tracing
 from matchloop.observe.logs import get_logger
@@ -147,12 +146,16 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
     state = query.state
     created = query.models.created if query.models is not None else None
     types = query.asked.use_case.events
-    known = [(row, event) for event in query.events if (row := model.item_row(event.item)) is not None]
+    known = [
+        (row, types[event.event_type].weight, age)
+        for event, age in zip(query.events, query.ages, strict=True)
+        if (row := model.item_row(event.item)) is not None
+    ]
     return model.serving_vector(
         None if _is_nobody(query) else query.asked.subject_id,
-        np.asarray([row for row, _ in known], dtype=np.int64),
-        np.asarray([types[event.event_type].weight for _, event in known], dtype=np.float64),
-        np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for _, event in known]),
+        np.asarray([row for row, _, _ in known], dtype=np.int64),
+        np.asarray([weight for _, weight, _ in known], dtype=np.float64),
+        np.asarray([age for _, _, age in known], dtype=np.float64),
         whole=bool(state.recent_events) and state.interaction_count <= len(state.recent_events),
         newer=created is not None and any(event.time > created for event in query.events),
     )

@@ -35,6 +35,7 @@ class FeaturePacker:
         self._words = list(words)
         self._code = {word: code for code, word in enumerate(self._words)}
         self._single: dict[int, Categorical] = {}
+        self._alone: dict[int, tuple[str]] = {}
 
     @property
     def words(self) -> Sequence[str]:
@@ -84,7 +85,7 @@ class FeaturePacker:
         found: dict[str, tuple[str, ...]] = {}
         for name, value in zip(parts[::2], parts[1::2], strict=True):
             if isinstance(value, int):
-                found[words[name]] = (words[value],)
+                found[words[name]] = self._alone.get(value) or self._alone.setdefault(value, (words[value],))
             elif isinstance(value, tuple) and value:
                 found[words[name]] = tuple([words[code] for code in value])
         return found

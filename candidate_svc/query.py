@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
+from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Embedding, Entity, EntityId, EntityKey, Kind, Text
 from matchloop.retrieval.segments import segment_values
 
@@ -145,6 +146,11 @@ class Query:
         """What the subject did, latest first: events of types the use case declares, on items it has."""
         known = self.asked.use_case.events
         return tuple(event for event in self.state.recent_events if event.event_type in known)
+
+    @cached_property
+    def ages(self) -> Sequence[float]:
+        """Days since each of `events`; under 0 where the client's clock runs before ours."""
+        return [(self.now - event.time).total_seconds() / SECONDS_A_DAY for event in self.events]
 
     @cached_property
     def positive(self) -> Sequence[tuple[EntityId, float]]:

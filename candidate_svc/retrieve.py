@@ -15,7 +15,6 @@ from candidate_svc.methods import ask
 from candidate_svc.query import Query, forever
 from candidate_svc.similar import similar
 from candidate_svc.trending import Trending
-from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId
 from matchloop.errors import NotFound
 from matchloop.observe.logs import get_logger
@@ -257,15 +256,16 @@ class Retriever:
         rows = self._rows.rows((hit.item for _, hit in hits), query.count)
         features = self._features(query, rows, [hit.item for _, hit in hits]).tolist()
         fields = self._use_case.ranking.diversity_fields
+        came = self._rows.came(rows, query.count)
         found = []
-        for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
+        for (method, hit), row, created, own in zip(hits, rows.tolist(), came, features, strict=True):
             values = self._rows.discrete(row)
             found.append(
                 Candidate(
                     item_id=hit.item,
                     method=method,
                     score=float(hit.score),
-                    create_time=self._rows.create_time(row),
+                    create_time=created,
                     features=tuple(own),
                     diversity_values=tuple([values.get(name, ()) for name in fields]),
                     contributions=reasons.get(hit.item, ()),
@@ -291,13 +291,14 @@ class Retriever:
         return item_features(self._declared, facts)
 
     def _value_profile(self, query: Query) -> ValueProfile:
-        events, rows, now = self._use_case.events, self._rows, query.now
+        events, rows = self._use_case.events, self._rows
         reactions = []
-        for item, event_type, time, reason in query.events[:AFFINITY_EVENTS]:
+        for (item, event_type, _, reason), age in zip(
+            query.events[:AFFINITY_EVENTS], query.ages, strict=False
+        ):
             row = rows.row(item)
             if row is not None:
-                age = max((now - time).total_seconds() / SECONDS_A_DAY, 0.0)
-                weight = events[event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
+                weight = events[event_type].weight * 0.5 ** (max(age, 0.0) / AFFINITY_HALF_LIFE_DAYS)
                 shares = rows.shares(row)
                 reactions.append((self._blamed(shares, reason) if reason else shares, weight))
         return ValueProfile.of(reactions)

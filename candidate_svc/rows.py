@@ -146,9 +146,9 @@ class ItemRows:
         """Return the values of `discrete` as ranking features weigh them."""
         return self._of(row).shares
 
-    def create_time(self, row: int) -> datetime | None:
-        """Return when the item of a row came to be; None where unknown."""
-        return _time(self._create_time.get(row))
+    def came(self, rows: NDArray[np.int64], count: int) -> list[datetime | None]:
+        """Return when the items of these rows under `count` came to be; None where unknown."""
+        return [_time(seconds) for seconds in self._create_time.upto(count)[rows].tolist()]
 
     def _of(self, row: int) -> _Unpacked:
         young, old = self._unpacked

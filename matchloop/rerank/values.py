@@ -34,8 +34,14 @@ def discrete_features(item: Entity) -> dict[str, tuple[str, ...]]:
 
 def value_shares(values: DiscreteValues) -> ValueShares:
     """Return an item's values ready to be weighed; features without values are left out."""
-    distinct = ((name, tuple(sorted(set(values[name])))) for name in sorted(values))
-    return tuple((name, held, 1.0 / math.sqrt(len(held))) for name, held in distinct if held)
+    found = []
+    for name in sorted(values):
+        held = tuple(values[name])
+        if len(held) > 1:
+            held = tuple(sorted(set(held)))
+        if held:
+            found.append((name, held, 1.0 / math.sqrt(len(held))))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

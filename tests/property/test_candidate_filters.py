@@ -97,7 +97,7 @@ def test_what_is_kept_of_a_row_is_what_its_item_says(batches: Sequence[Sequence[
             item, state = rows.entity(row), rows.state(row)
             assert rows.discrete(row) == discrete_features(item)
             assert rows.shares(row) == value_shares(discrete_features(item))
-            assert rows.create_time(row) == item.create_time
+            assert rows.came(np.array([row]), rows.count) == [item.create_time]
             assert (state is None) == (not item.features)
             if row in states and states[row][0] is state:
                 assert states[row][1].features == item.features
