@@ -163,8 +163,10 @@ class Signatures:
         rows = self._rows[np.arange(len(place)) + skipped[place]]
         added = [(at, row) for at, own in enumerate(groups.tolist()) for row in self._added.get(own, ())]
         if added:
-            both = np.unique(np.concatenate([np.stack([place, rows], axis=1), added]), axis=0)
-            place, rows = both[:, 0], both[:, 1].astype(np.int32)
+            at, more = np.asarray(added).T
+            both = np.sort((np.concatenate([place, at]) << _HALF) + np.concatenate([rows, more]))
+            both = both[np.diff(both, prepend=-1) > 0]
+            place, rows = both >> _HALF, (both & _ROW).astype(np.int32)
         found: NDArray[np.int32] = rows[self.of[rows] == groups[place]]
         return found
 
@@ -172,6 +174,7 @@ class Signatures:
 _NONE = np.zeros(0, dtype=np.int32)
 _NOTHING = np.zeros(0, dtype=np.float32)
 _ALL = 2**64 - 1
+_ROW = 2**32 - 1
 _ONE, _OTHER, _HALF = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 32
 
 
