@@ -154,11 +154,15 @@ def read_state(message: subject_state_pb2.SubjectState) -> SubjectState:
 
 def _read_events(columns: subject_state_pb2.SubjectEvents) -> tuple[SubjectEvent, ...]:
     types = tuple(columns.event_types)
-    reasons = dict(zip(columns.reasoned_events, columns.reasons, strict=True))
-    each = zip(columns.item_ids, columns.type_indices, columns.event_micros, strict=True)
+    reasons = [""] * len(columns.item_ids)
+    for place, reason in zip(columns.reasoned_events, columns.reasons, strict=True):
+        reasons[place] = reason
+    each = zip(columns.item_ids, columns.type_indices, columns.event_micros, reasons, strict=True)
     return tuple(
-        SubjectEvent(EntityId(item_id), types[index], read_micros(micros), reasons.get(place, ""))
-        for place, (item_id, index, micros) in enumerate(each)
+        [
+            SubjectEvent(EntityId(item_id), types[index], read_micros(micros), reason)
+            for item_id, index, micros, reason in each
+        ]
     )
 
 

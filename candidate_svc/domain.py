@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,9 +156,8 @@ class Contribution:
     factors: tuple[ValueFactor, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An item that may be recommended, with all that ranking needs of it.
+class Candidate(NamedTuple):
+    """An item that may be recommended, with all that ranking needs of it; a tuple, for a list has many.
 
     Parameters
     ----------

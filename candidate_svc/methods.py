@@ -8,11 +8,11 @@ import numpy as np
 
 from candidate_svc.explain import contributions_of
 from candidate_svc.released import SNAPSHOT_AGE, embed_each
-from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Entity, EntityKey, Kind
 from matchloop.observe import tracing
 from matchloop.observe.logs import get_logger
 from matchloop.retrieval.content import ContentIndex
+from matchloop.retrieval.encoded import History
 from matchloop.retrieval.fusion import PERSONAL, Fusion, fuse, pool_of
 from matchloop.retrieval.profile import LATEST_EVENTS
 from matchloop.retrieval.routing import Skip, SkipReason
@@ -146,12 +146,16 @@ def _als_vector(model: AlsModel, query: Query) -> NDArray[np.float32] | None:
     state = query.state
     created = query.models.created if query.models is not None else None
     types = query.asked.use_case.events
-    known = [(row, event) for event in query.events if (row := model.item_row(event.item)) is not None]
+    known = [
+        (row, types[event.event_type].weight, age)
+        for event, age in zip(query.events, query.ages, strict=True)
+        if (row := model.item_row(event.item)) is not None
+    ]
     return model.serving_vector(
         None if _is_nobody(query) else query.asked.subject_id,
-        np.asarray([row for row, _ in known], dtype=np.int64),
-        np.asarray([types[event.event_type].weight for _, event in known], dtype=np.float64),
-        np.asarray([(query.now - event.time).total_seconds() / SECONDS_A_DAY for _, event in known]),
+        np.asarray([row for row, _, _ in known], dtype=np.int64),
+        np.asarray([weight for _, weight, _ in known], dtype=np.float64),
+        np.asarray([age for _, _, age in known], dtype=np.float64),
         whole=bool(state.recent_events) and state.interaction_count <= len(state.recent_events),
         newer=created is not None and any(event.time > created for event in query.events),
     )
@@ -197,19 +201,26 @@ def tower_vector(model: TwoTowerModel, query: Query) -> NDArray[np.float32] | No
     vectors = query.notes.vectors
     if Method.TWO_TOWER not in vectors:
         history = _history(model, query)
-        known = bool(history) or (query.subject is not None and bool(query.subject.features))
+        known = len(history) > 0 or (query.subject is not None and bool(query.subject.features))
         subject = query.subject or Entity(
             EntityKey(Kind(query.asked.use_case.subject), query.asked.subject_id)
         )
-        vectors[Method.TWO_TOWER] = model.embed_subjects([subject], [history])[0] if known else None
+        vectors[Method.TWO_TOWER] = model.embed_subject(subject, history) if known else None
     return vectors[Method.TWO_TOWER]
 
 
-def _history(model: TwoTowerModel, query: Query) -> list[tuple[Entity, float]]:
-    if not model.uses_history:
-        return []
-    found = [(query.rows.find(item), weight) for item, weight in query.positive[:HISTORY_EVENTS]]
-    return [(item, weight) for item, weight in found if item is not None and item.features]
+def _history(model: TwoTowerModel, query: Query) -> History:
+    """Return the latest positive events on items that have features."""
+    rows = query.rows
+    events = query.positive[:HISTORY_EVENTS] if model.uses_history else ()
+    known = [(row, *event) for event in events if (row := rows.row(event[0])) is not None]
+    found = [(row, item, weight, state) for row, item, weight in known if (state := rows.state(row))]
+    return History(
+        ids=[item for _, item, _, _ in found],
+        weights=[weight for _, _, weight, _ in found],
+        states=[state for _, _, _, state in found],
+        read=lambda at: rows.described(found[at][0]),
+    )
 
 
 class Popular:

@@ -35,6 +35,7 @@ class FeaturePacker:
         self._words = list(words)
         self._code = {word: code for code, word in enumerate(self._words)}
         self._single: dict[int, Categorical] = {}
+        self._alone: dict[int, tuple[str]] = {}
 
     @property
     def words(self) -> Sequence[str]:
@@ -78,21 +79,32 @@ class FeaturePacker:
         pairs = zip(parts[::2], parts[1::2], strict=True)
         return MappingProxyType({self._words[name]: self._unpacked(value) for name, value in pairs})
 
+    def discrete(self, packed: bytes) -> dict[str, tuple[str, ...]]:
+        """Return `discrete_features` of the features that were packed, without making all of them."""
+        words, parts = self._words, marshal.loads(packed)  # noqa: S302 - of `pack`, never from outside
+        found: dict[str, tuple[str, ...]] = {}
+        for name, value in zip(parts[::2], parts[1::2], strict=True):
+            if isinstance(value, int):
+                found[words[name]] = self._alone.get(value) or self._alone.setdefault(value, (words[value],))
+            elif isinstance(value, tuple) and value:
+                found[words[name]] = tuple([words[code] for code in value])
+        return found
+
     def _unpacked(self, value: object) -> FeatureValue:
-        match value:
-            case int():
-                return self._single.get(value) or self._single.setdefault(
-                    value, Categorical(self._words[value])
-                )
-            case tuple():
-                return Multi(tuple([self._words[code] for code in value]))
-            case float():
-                return Numeric(value)
-            case str():
-                return Text(value)
-            case _:
-                assert isinstance(value, bytes)
-                return Embedding(tuple(np.frombuffer(value, dtype=np.float32).tolist()))
+        if isinstance(value, int):
+            return self._single.get(value) or self._single.setdefault(value, Categorical(self._words[value]))
+        if isinstance(value, tuple):
+            return Multi(tuple([self._words[code] for code in value]))
+        if isinstance(value, float):
+            return Numeric(value)
+        if isinstance(value, str):
+            return Text(value)
+        assert isinstance(value, bytes)
+        return Embedding(tuple(np.frombuffer(value, dtype=np.float32).tolist()))
+
+
+NO_FEATURES = FeaturePacker().pack({})
+"""What every packer makes of an item without features."""
 
 
 def join(parts: Iterable[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.filters import fitting
+from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import Embedding, Entity, EntityId, EntityKey, Kind, Text
 from matchloop.retrieval.segments import segment_values
 
@@ -147,6 +148,11 @@ class Query:
         return tuple(event for event in self.state.recent_events if event.event_type in known)
 
     @cached_property
+    def ages(self) -> Sequence[float]:
+        """Days since each of `events`; under 0 where the client's clock runs before ours."""
+        return [(self.now - event.time).total_seconds() / SECONDS_A_DAY for event in self.events]
+
+    @cached_property
     def positive(self) -> Sequence[tuple[EntityId, float]]:
         """Items of positive events and the events' weights, latest first."""
         events = self.asked.use_case.events
@@ -176,8 +182,9 @@ def _allowed(asked: Asked, state: SubjectState, rows: ItemRows, count: int) -> N
         wanted = np.zeros(count, dtype=np.bool_)
         wanted[rows.rows(asked.only, count)] = True
         allowed &= wanted
-    allowed[rows.rows(asked.exclude, count)] = False
-    allowed[rows.rows(state.hidden, count)] = False
+    for left_out in (asked.exclude, state.hidden):
+        if left_out:
+            allowed[rows.rows(left_out, count)] = False
     return allowed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from candidate_svc.methods import ask
 from candidate_svc.query import Query, forever
 from candidate_svc.similar import similar
 from candidate_svc.trending import Trending
-from matchloop.days import SECONDS_A_DAY
 from matchloop.entities import EntityId
 from matchloop.errors import NotFound
 from matchloop.observe.logs import get_logger
@@ -124,6 +124,11 @@ class Retriever:
         self._numbers = numbers_of(use_case)
         self._scored = [SCORE_FEATURES[name] for name in self.feature_names if name in SCORE_FEATURES]
         self._scores = MethodScores(content)
+        # Finding a counter by its labels takes longer than counting.
+        self._counted = cache(lambda method: metrics.candidates.labels(use_case.id, method.value))
+        self._skipped = cache(
+            lambda method, reason: metrics.method_skips.labels(use_case.id, method.value, reason.value)
+        )
 
     def find(self, asked: Asked, state: SubjectState | None, *, degraded: tuple[str, ...] = ()) -> Found:
         """Find candidates.
@@ -172,13 +177,12 @@ class Retriever:
         return found
 
     def _count(self, found: Found) -> None:
-        name, metrics = self._use_case.id, self._metrics
-        for method, number in Counter(each.method for each in found.candidates).items():
-            metrics.candidates.labels(name, method.value).inc(number)
+        for method, number in Counter([each.method for each in found.candidates]).items():
+            self._counted(method).inc(number)
         for skip in found.skipped:
-            metrics.method_skips.labels(name, skip.method.value, skip.reason.value).inc()
+            self._skipped(skip.method, skip.reason).inc()
         for part in found.degraded:
-            metrics.degraded.labels(name, part).inc()
+            self._metrics.degraded.labels(self._use_case.id, part).inc()
 
     def _order(self, asked: Asked, tier: Tier, models: Models | None) -> tuple[Method, ...]:
         """Return the request's methods; else the release's, the use case's, at last `popular`; each once."""
@@ -214,7 +218,7 @@ class Retriever:
         part = query.models.popular if query.models is not None else None
         page = self._trending.page(part, query.allowed, asked.page_size, asked.after, query.now)
         hits = [
-            (Method.POPULAR, Hit(self._rows.entity(row).key.id, share))
+            (Method.POPULAR, Hit(self._rows.id(row), share))
             for row, share in zip(page.rows.tolist(), page.share.tolist(), strict=True)
         ]
         return Trends(self._candidates(query, hits), page.end)
@@ -252,17 +256,18 @@ class Retriever:
         rows = self._rows.rows((hit.item for _, hit in hits), query.count)
         features = self._features(query, rows, [hit.item for _, hit in hits]).tolist()
         fields = self._use_case.ranking.diversity_fields
+        came = self._rows.came(rows, query.count)
         found = []
-        for (method, hit), row, own in zip(hits, rows.tolist(), features, strict=True):
-            item, values = self._rows.entity(row), self._rows.discrete(row)
+        for (method, hit), row, created, own in zip(hits, rows.tolist(), came, features, strict=True):
+            values = self._rows.discrete(row)
             found.append(
                 Candidate(
                     item_id=hit.item,
                     method=method,
                     score=float(hit.score),
-                    create_time=item.create_time,
+                    create_time=created,
                     features=tuple(own),
-                    diversity_values=tuple(values.get(name, ()) for name in fields),
+                    diversity_values=tuple([values.get(name, ()) for name in fields]),
                     contributions=reasons.get(hit.item, ()),
                 )
             )
@@ -285,24 +290,23 @@ class Retriever:
         )
         return item_features(self._declared, facts)
 
-    def _blamed(self, row: int, reason: str) -> ValueShares:
-        """Return the values of a row that a reaction is about: a dislike with a reason, what that names."""
-        shares = self._rows.shares(row)
-        if not reason:
-            return shares
+    def _value_profile(self, query: Query) -> ValueProfile:
+        events, rows = self._use_case.events, self._rows
+        reactions = []
+        for (item, event_type, _, reason), age in zip(
+            query.events[:AFFINITY_EVENTS], query.ages, strict=False
+        ):
+            row = rows.row(item)
+            if row is not None:
+                weight = events[event_type].weight * 0.5 ** (max(age, 0.0) / AFFINITY_HALF_LIFE_DAYS)
+                shares = rows.shares(row)
+                reactions.append((self._blamed(shares, reason) if reason else shares, weight))
+        return ValueProfile.of(reactions)
+
+    def _blamed(self, shares: ValueShares, reason: str) -> ValueShares:
+        """Return those of an item's values that a dislike for this reason is about."""
         named = self._use_case.dislikes[reason].fields if reason in self._use_case.dislikes else ()
         return tuple(share for share in shares if share[0] in named)
-
-    def _value_profile(self, query: Query) -> ValueProfile:
-        events = self._use_case.events
-        reactions = []
-        for event in query.events[:AFFINITY_EVENTS]:
-            row = self._rows.row(event.item)
-            if row is not None:
-                age = max((query.now - event.time).total_seconds() / SECONDS_A_DAY, 0.0)
-                weight = events[event.event_type].weight * 0.5 ** (age / AFFINITY_HALF_LIFE_DAYS)
-                reactions.append((self._blamed(row, event.reason), weight))
-        return ValueProfile.of(reactions)
 
 
 def _all_skipped(skipped: tuple[Skip, ...], query: Query) -> tuple[Skip, ...]:

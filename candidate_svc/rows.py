@@ -3,22 +3,31 @@
 A row never moves and never goes: an id keeps its row until it is erased. The writer fills a row's columns
 first and publishes the new `count` last, so a reader that takes `count` first and cuts every column there
 sees whole rows. A column that is full is copied to a larger one; a reader that still holds the smaller one
-sees values a moment old. Features are kept packed, and unpacked items for as long as they are asked for: a
-million items take some hundred megabytes.
+sees values a moment old. Features are kept packed, and an item's values beside them for as long as they are
+asked for: a million items take some hundred megabytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import isnan
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from candidate_svc.columns import Column, Postings
-from candidate_svc.packed import FeaturePacker, join, join_texts, split, split_ids, split_texts
+from candidate_svc.packed import (
+    NO_FEATURES,
+    FeaturePacker,
+    join,
+    join_texts,
+    split,
+    split_ids,
+    split_texts,
+)
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
-from matchloop.rerank.values import discrete_features, value_shares
+from matchloop.rerank.values import value_shares
 from matchloop.retrieval.scored import row_by_id
 from matchloop.usecase import FeatureType
 
@@ -32,18 +41,17 @@ if TYPE_CHECKING:
 NOBODY = EntityId("")
 """Id of a row whose item was erased; no item has it."""
 
-MOST_UNPACKED = 20_000
-"""Items that are kept unpacked; between this many and twice as many when all are asked for."""
+MOST_UNPACKED = 30_000
+"""Items whose values are kept unpacked; between this many and twice as many when all are asked for."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class _Unpacked:
-    """An item as it was when its bytes were these, and what was worked out of it."""
+    """What was worked out of an item as it was when its bytes were these."""
 
     packed: bytes
-    entity: Entity
     discrete: Mapping[str, tuple[str, ...]]
     shares: ValueShares
 
@@ -107,9 +115,28 @@ class ItemRows:
     def entity(self, row: int) -> Entity:
         """Return the item of a row as it is now, without vectors that were derived from its texts.
 
-        While an item is asked for again and again, and does not change, it is the same object.
+        It is put together anew each time: ask for what is needed of it alone where many are looked at.
         """
-        return self._of(row).entity
+        return Entity(
+            EntityKey(self.kind, self._ids[row]),
+            self._packer.unpack(self._packed[row]),
+            create_time=_time(self._create_time.get(row)),
+            update_time=_time(self._update_time.get(row)),
+            active=self._active.get(row),
+            change_sequence=self._sequence.get(row),
+        )
+
+    def described(self, row: int) -> Entity:
+        """Return an entity with the id and the features of a row, and nothing else of it."""
+        return Entity(EntityKey(self.kind, self._ids[row]), self._packer.unpack(self._packed[row]))
+
+    def state(self, row: int) -> object | None:
+        """Return an object that stands for the features of a row; another one once they are others.
+
+        None for an item without features.
+        """
+        packed = self._packed[row]
+        return packed if packed != NO_FEATURES else None
 
     def discrete(self, row: int) -> Mapping[str, tuple[str, ...]]:
         """Return the categorical and multi values of a row by feature name."""
@@ -119,6 +146,10 @@ class ItemRows:
         """Return the values of `discrete` as ranking features weigh them."""
         return self._of(row).shares
 
+    def came(self, rows: NDArray[np.int64], count: int) -> list[datetime | None]:
+        """Return when the items of these rows under `count` came to be; None where unknown."""
+        return [_time(seconds) for seconds in self._create_time.upto(count)[rows].tolist()]
+
     def _of(self, row: int) -> _Unpacked:
         young, old = self._unpacked
         packed = self._packed[row]
@@ -126,26 +157,15 @@ class ItemRows:
         if found is None or found.packed is not packed:
             found = old.get(row)
             if found is None or found.packed is not packed:
-                entity = self._read(row, packed)
-                discrete = discrete_features(entity)
-                found = _Unpacked(packed, entity, discrete, value_shares(discrete))
+                discrete = self._packer.discrete(packed)
+                found = _Unpacked(packed, discrete, value_shares(discrete))
             if len(young) >= MOST_UNPACKED:
                 young, _ = self._unpacked = ({}, young)
             young[row] = found
         return found
 
-    def _read(self, row: int, packed: bytes) -> Entity:
-        return Entity(
-            EntityKey(self.kind, self._ids[row]),
-            self._packer.unpack(packed),
-            create_time=_time(self._create_time.get(row)),
-            update_time=_time(self._update_time.get(row)),
-            active=self._active.get(row),
-            change_sequence=self._sequence.get(row),
-        )
-
     def find(self, item_id: str) -> Entity | None:
-        """Return the item with that id as it is now, inactive ones too; None when unknown. See `entity`."""
+        """Return the item with that id as it is now, inactive ones too; None when unknown."""
         row = self.row(item_id)
         return None if row is None else self.entity(row)
 
@@ -188,7 +208,7 @@ class ItemRows:
         row = self._row_of.get(item_id)
         if row is None:
             row = len(self._ids)
-            self._put(row, Entity(EntityKey(self.kind, item_id), active=False), self._packer.pack({}))
+            self._put(row, Entity(EntityKey(self.kind, item_id), active=False), NO_FEATURES)
             self._count = row + 1
         return row
 
@@ -244,7 +264,7 @@ class ItemRows:
         self.apply([Entity(EntityKey(self.kind, item_id), active=False)])
         row = self._row_of.pop(item_id)
         self._ids[row] = NOBODY
-        self._packed[row] = self._packer.pack({})
+        self._packed[row] = NO_FEATURES
         for generation in self._unpacked:
             generation.pop(row, None)
         return row
@@ -348,4 +368,4 @@ def _seconds(moment: datetime | None) -> float:
 
 
 def _time(seconds: float) -> datetime | None:
-    return None if np.isnan(seconds) else _EPOCH + timedelta(microseconds=round(seconds * 1e6))
+    return None if isnan(seconds) else _EPOCH + timedelta(0, 0, round(seconds * 1e6))

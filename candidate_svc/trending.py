@@ -108,7 +108,7 @@ class Trending:
         with self._lock:
             known = len(self._ties)
             if known < count:
-                fresh = [_hash(self._rows.entity(row).key.id) for row in range(known, count)]
+                fresh = [_hash(self._rows.id(row)) for row in range(known, count)]
                 self._ties = np.concatenate([self._ties, np.asarray(fresh, dtype=np.int64)])
             return self._ties[:count]
 

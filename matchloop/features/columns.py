@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from matchloop.entities import Embedding, Numeric, Text, discrete_values
+from matchloop.entities import Categorical, Embedding, Numeric, Text, discrete_values
 from matchloop.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -80,12 +80,17 @@ class DiscreteColumns:
         columns: list[int] = []
         sizes: list[float] = []
         for row, value in enumerate(values):
+            if isinstance(value, Categorical) and value.value:
+                rows.append(row)
+                columns.append(self._column_of(value.value))
+                sizes.append(1.0)
+                continue
             held = [v for v in dict.fromkeys(discrete_values(value)) if v]
             if not held:
                 out[row, -1] = 1.0
                 continue
             rows += [row] * len(held)
-            columns += [self._column_of(v) for v in held]
+            columns += map(self._column_of, held)
             sizes += [1.0 / math.sqrt(len(held))] * len(held)
         if rows:
             np.add.at(out, (np.asarray(rows), np.asarray(columns)), np.asarray(sizes, dtype=np.float32))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"\w+")
 _CHUNK = 2048
+_WORDS = 4096  # that are kept hashed: few words make up most of all texts
 _SIGN = 0x80000000
 
 
@@ -89,24 +92,19 @@ class HashingEmbedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts; shape (len(texts), width), unit rows, zero rows for texts with no words."""
         out = np.zeros((len(texts), self._width), dtype=np.float32)
-        words: dict[str, tuple[list[int], list[float]]] = {}
         for start in range(0, len(texts), _CHUNK):
-            out[start : start + _CHUNK] = self._embed_chunk(texts[start : start + _CHUNK], words)
+            out[start : start + _CHUNK] = self._embed_chunk(texts[start : start + _CHUNK])
         return out
 
-    def _embed_chunk(
-        self, texts: Sequence[str], words: dict[str, tuple[list[int], list[float]]]
-    ) -> NDArray[np.float32]:
+    def _embed_chunk(self, texts: Sequence[str]) -> NDArray[np.float32]:
         buckets: list[int] = []
         weights: list[float] = []
         for row, text in enumerate(texts):
             offset = row * self._width
             for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
-                hashed = words.get(word)
-                if hashed is None:
-                    hashed = words[word] = self._hash(word)
-                buckets += [offset + bucket for bucket in hashed[0]]
-                weights += hashed[1]
+                own, signed = _hashed(word, self._ngram, self._width)
+                buckets += [offset + bucket for bucket in own]
+                weights += signed
         flat = np.bincount(
             np.asarray(buckets, dtype=np.int64), np.asarray(weights), minlength=len(texts) * self._width
         )
@@ -114,17 +112,19 @@ class HashingEmbedder:
         norms = np.sqrt((rows * rows).sum(axis=1, keepdims=True))  # (n, 1)
         return (rows / np.where(norms > 0.0, norms, 1.0)).astype(np.float32)
 
-    def _hash(self, word: str) -> tuple[list[int], list[float]]:
-        """Return the buckets of a word and of its n-grams, and their signed weights."""
-        padded = f"<{word}>"
-        grams = [padded[i : i + self._ngram] for i in range(max(len(padded) - self._ngram + 1, 1))]
-        share = 1.0 / np.sqrt(len(grams)).item()
-        hashes = [crc32(f"w{word}".encode()), *(crc32(f"c{gram}".encode()) for gram in grams)]
-        sizes = [1.0] + [share] * len(grams)
-        return (
-            [(h & ~_SIGN) % self._width for h in hashes],
-            [-size if h & _SIGN else size for h, size in zip(hashes, sizes, strict=True)],
-        )
+
+@lru_cache(maxsize=_WORDS)
+def _hashed(word: str, ngram: int, width: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the buckets of a word and of its n-grams, and their signed weights."""
+    padded = f"<{word}>"
+    grams = [padded[i : i + ngram] for i in range(max(len(padded) - ngram + 1, 1))]
+    share = 1.0 / math.sqrt(len(grams))
+    hashes = [crc32(f"w{word}".encode()), *[crc32(f"c{gram}".encode()) for gram in grams]]
+    sizes = [1.0] + [share] * len(grams)
+    return (
+        tuple([(h & ~_SIGN) % width for h in hashes]),
+        tuple([-size if h & _SIGN else size for h, size in zip(hashes, sizes, strict=True)]),
+    )
 
 
 def load_embedder(path: Path | None, width: int = 384) -> TextEmbedder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,8 +34,14 @@ def discrete_features(item: Entity) -> dict[str, tuple[str, ...]]:
 
 def value_shares(values: DiscreteValues) -> ValueShares:
     """Return an item's values ready to be weighed; features without values are left out."""
-    distinct = ((name, tuple(sorted(set(values[name])))) for name in sorted(values))
-    return tuple((name, held, 1.0 / math.sqrt(len(held))) for name, held in distinct if held)
+    found = []
+    for name in sorted(values):
+        held = tuple(values[name])
+        if len(held) > 1:
+            held = tuple(sorted(set(held)))
+        if held:
+            found.append((name, held, 1.0 / math.sqrt(len(held))))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +65,12 @@ class ValueProfile:
         weight is shared by the values of a feature (1/√count each), so an item with many values does
         not drown the others.
         """
-        sums: dict[str, dict[str, float]] = {}
+        sums: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
         for shares, weight in reactions:
             for name, values, share in shares:
-                bucket = sums.get(name)
-                if bucket is None:
-                    bucket = sums[name] = {}
-                each = weight * share
+                bucket, each = sums[name], weight * share
                 for value in values:
-                    bucket[value] = bucket.get(value, 0.0) + each
+                    bucket[value] += each
         weights = {}
         for name in sorted(sums):
             length = math.sqrt(sum([weight * weight for weight in sums[name].values()]))

@@ -69,26 +69,29 @@ class BestByValue:
             found = np.flatnonzero(self._signatures.of >= 0).astype(np.int32)
         else:
             alike, least = self._signatures.best(self._by_group, size)
-            found = np.union1d(alike, self._promising(size, least))
+            found = np.sort(np.concatenate([alike, self._promising(size, least)]))
+            found = found[np.diff(found, prepend=-1) > 0]
         return found, self._rows.scores(found, self._weights)
 
     def _promising(self, size: int, least: float) -> NDArray[np.int32]:
         """Return about `size` rows that reach a score of `least` by a rare value."""
-        followed, left = [], RARE_ROWS * size
+        followed, worth, left = [], [], RARE_ROWS * size
         for weight, posting in self._rare:
             if left <= 0:
                 break
             rows, held = posting.arrays
-            followed.append((rows, np.float32(weight) * held))
+            followed.append(rows)
+            worth.append(np.float32(weight) * held)
             left -= len(rows)
         if not followed:
             return _NOBODY
+        rows = np.concatenate(followed)
+        at = rows.astype(np.intp)  # once: each look-up by another type converts it again
         added = self._rows.scratch()
-        for rows, worth in followed:
-            added[rows] += worth
-        rows = np.concatenate([rows for rows, _ in followed])
-        scores = added[rows] + self._by_group[self._signatures.of[rows]]
-        added[rows] = 0.0
+        np.add.at(added, at, np.concatenate(worth))
+        scores = added.take(at)
+        added[at] = 0.0
+        scores += self._by_group.take(self._signatures.of.take(at))
         enough = scores >= least
         rows, scores = rows[enough], scores[enough]
         return rows[np.argpartition(-scores, size - 1)[:size]] if len(rows) > size else rows

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -43,9 +43,8 @@ REACTED_SHARE = 2.0
 """How loud reactions may speak beside the subject's own values, which speak 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectEvent:
-    """One reaction of the subject.
+class SubjectEvent(NamedTuple):
+    """One reaction of the subject; a tuple, for a list is made of hundreds.
 
     Parameters
     ----------
@@ -162,7 +161,7 @@ def vectors_of(
             _refuse([entities[at]], [bool(np.isfinite(own).all())], width)
             mean = unit(np.sum([unit(np.asarray(vector)) for vector in own], axis=0))
             found[at] = mean if mean.any() else None
-    texts = [(at, text_of(entities[at])) for at, own in enumerate(found) if own is None]
+    texts = [(at, text) for at, own in enumerate(found) if own is None and (text := text_of(entities[at]))]
     for (at, _), row in zip(texts, embedder.embed([text for _, text in texts]), strict=True):
         found[at] = row if row.any() else None
     return found

@@ -151,21 +151,30 @@ class Signatures:
             take *= 8
         groups = groups[np.argsort(-scores[groups], kind="stable")]
         groups = groups[: int(np.searchsorted(np.cumsum(sizes[groups]), size)) + 1]
-        parts = [self._members(group) for group in groups.tolist()]
-        return np.concatenate(parts)[:size], float(scores[groups[-1]])
+        return self._members(groups)[:size], float(scores[groups[-1]])
 
-    def _members(self, group: int) -> NDArray[np.int32]:
-        start, end = self._start[group : group + 2] if group < len(self._start) - 1 else (0, 0)
-        rows, added = self._rows[start:end], self._added.get(group)
+    def _members(self, groups: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the rows of groups, group by group, ascending within one."""
+        known = len(self._start) - 1  # groups that came since have no rows but added ones
+        start = self._start[np.minimum(groups, known)]
+        counts = self._start[np.minimum(groups + 1, known)] - start
+        skipped = start - (np.cumsum(counts) - counts)
+        place = np.repeat(np.arange(len(groups)), counts)
+        rows = self._rows[np.arange(len(place)) + skipped[place]]
+        added = [(at, row) for at, own in enumerate(groups.tolist()) for row in self._added.get(own, ())]
         if added:
-            rows = np.unique(np.concatenate([rows, np.asarray(added, dtype=np.int32)]))
-        found: NDArray[np.int32] = rows[self.of[rows] == group]
+            at, more = np.asarray(added).T
+            both = np.sort((np.concatenate([place, at]) << _HALF) + np.concatenate([rows, more]))
+            both = both[np.diff(both, prepend=-1) > 0]
+            place, rows = both >> _HALF, (both & _ROW).astype(np.int32)
+        found: NDArray[np.int32] = rows[self.of[rows] == groups[place]]
         return found
 
 
 _NONE = np.zeros(0, dtype=np.int32)
 _NOTHING = np.zeros(0, dtype=np.float32)
 _ALL = 2**64 - 1
+_ROW = 2**32 - 1
 _ONE, _OTHER, _HALF = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 32
 
 

@@ -106,9 +106,9 @@ def history_vectors(
     share = (positive / np.where(total > 0.0, total, 1.0)[subject]).astype(np.float32)
     out = np.zeros((subjects, items.shape[1]), dtype=np.float32)
     if len(subject):
-        order = np.argsort(subject, kind="stable")
-        grouped, weighted = subject[order], items[order]
-        weighted *= share[order, None]
-        starts = np.flatnonzero(np.diff(grouped, prepend=-1))
-        out[grouped[starts]] = np.add.reduceat(weighted, starts, axis=0)
+        if (np.diff(subject) < 0).any():  # a subject's events have to stand together
+            order = np.argsort(subject, kind="stable")
+            items, subject, share = items[order], subject[order], share[order]
+        starts = np.flatnonzero(np.diff(subject, prepend=-1))
+        out[subject[starts]] = np.add.reduceat(items * share[:, None], starts, axis=0)
     return out

@@ -9,7 +9,7 @@ import numpy as np
 from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.features.examples import entities_from_json, example_entities, features_to_json
 from matchloop.release.golden import GoldenCase
-from matchloop.retrieval.encoded import EncodedItems
+from matchloop.retrieval.encoded import EncodedItems, History
 from matchloop.retrieval.id_table import IdTable
 from matchloop.retrieval.part_files import read_array, read_ids, read_json, refusing, write_array, write_json
 from matchloop.retrieval.scored import Hit
@@ -125,8 +125,7 @@ class TwoTowerModel:
             For one that the catalogue does not hold, an entity without features.
         history
             Per subject, the items it reacted to with the event's weight; those of 0 and less are left out.
-            Ignored unless the model uses history; None: none. Their encoded rows are kept: give the same
-            `Entity` object again for an item that did not change.
+            Ignored unless the model uses history; None: none.
 
         Raises
         ------
@@ -141,12 +140,27 @@ class TwoTowerModel:
         if not self.uses_history:
             flat = []
         past = PastItems(
-            self._encoded.rows([item for _, item, _ in flat]),
+            self.item_encoder.encode([item for _, item, _ in flat]),
             [item.key.id for _, item, _ in flat],
             np.asarray([at for at, _, _ in flat], dtype=np.int64),
             np.asarray([weight for _, _, weight in flat], dtype=np.float64),
         )
         return self.subject_vectors(rows, ids, past)
+
+    def embed_subject(self, subject: Entity, history: History) -> NDArray[np.float32]:
+        """Return what `embed_subjects` gives for one subject, shape (width,); encoded items are kept.
+
+        `history` is that of a model that uses it; empty for one that does not.
+        """
+        past = PastItems(
+            self._encoded.rows(history),
+            history.ids,
+            np.zeros(len(history), dtype=np.int64),
+            np.asarray(history.weights, dtype=np.float64),
+        )
+        rows = self.subject_encoder.encode([subject])
+        vector: NDArray[np.float32] = self.subject_vectors(rows, [subject.key.id], past)[0]
+        return vector
 
     def item_vectors(self, rows: NDArray[np.float32], ids: Sequence[str]) -> NDArray[np.float32]:
         """Return `embed_items` of items that are encoded already, shape (len(rows), width)."""

@@ -53,10 +53,18 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     """
     if moment is None:
         return None
+    message = Timestamp()
+    set_timestamp(message, moment)
+    return message
+
+
+def set_timestamp(message: Timestamp, moment: datetime) -> None:
+    """Set a message, also one within another, to what `timestamp` returns."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone")
     since = moment - _EPOCH
-    return Timestamp(seconds=since.days * SECONDS_A_DAY + since.seconds, nanos=since.microseconds * 1000)
+    message.seconds = since.days * SECONDS_A_DAY + since.seconds
+    message.nanos = since.microseconds * 1000
 
 
 def read_time(message: Timestamp) -> datetime:
@@ -66,7 +74,7 @@ def read_time(message: Timestamp) -> datetime:
 
 def read_micros(micros: int) -> datetime:
     """Return the time so many microseconds after 1970: aware UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return _EPOCH + timedelta(0, 0, micros)
 
 
 def key_from_proto(message: entity_pb2.EntityKey, violations: Violations, field: str = "key") -> EntityKey:

@@ -22,6 +22,7 @@ from matchloop.entities import (
     Numeric,
     discrete_values,
 )
+from matchloop.rerank.values import discrete_features, value_shares
 from tests.candidate_world import startup, use_case
 
 VALUES = st.sampled_from(["a", "b", "c", "d"])
@@ -84,6 +85,23 @@ def test_a_mask_is_what_each_item_says(
     assert rows.active(rows.count).tolist() == [
         last[rows.entity(row).key.id].active for row in range(rows.count)
     ]
+
+
+@given(st.lists(st.lists(items, max_size=6), max_size=4))
+def test_what_is_kept_of_a_row_is_what_its_item_says(batches: Sequence[Sequence[Entity]]) -> None:
+    rows = ItemRows(Kind("startup"), use_case().item_features)
+    states: dict[int, tuple[object, Entity]] = {}
+    for batch in batches:
+        rows.apply(batch)
+        for row in range(rows.count):
+            item, state = rows.entity(row), rows.state(row)
+            assert rows.discrete(row) == discrete_features(item)
+            assert rows.shares(row) == value_shares(discrete_features(item))
+            assert rows.came(np.array([row]), rows.count) == [item.create_time]
+            assert (state is None) == (not item.features)
+            if row in states and states[row][0] is state:
+                assert states[row][1].features == item.features
+            states[row] = (state, item)
 
 
 @given(st.lists(st.lists(items, max_size=6), max_size=4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -283,7 +282,7 @@ def test_a_dislike_counts_in_affinity_for_what_its_reason_names() -> None:
     made = world(startups(8))
 
     def affinity(reason: str) -> float:
-        events = [event("s0"), replace(event("s2", "dislike"), reason=reason)]
+        events = [event("s0"), event("s2", "dislike")._replace(reason=reason)]
         found = made.retriever.find(asked(count=8), state(GAMES, events))
         return next(each.features[1] for each in found.candidates if each.item_id == "s7")
 

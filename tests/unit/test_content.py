@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -155,7 +154,7 @@ def test_a_dislike_with_a_reason_pushes_nothing_away_but_by_its_factors() -> Non
     built = index(*FOUR)
     me = investor(categories=Multi(("bio",)))
     reacted = [event("web_fr", "like")]
-    rejected = [*reacted, replace(event("bio_gb", "dislike"), reason="other")]
+    rejected = [*reacted, event("bio_gb", "dislike")._replace(reason="other")]
     assert built.profile(me, rejected, {}, NOW).weights == built.profile(me, reacted, {}, NOW).weights
 
 

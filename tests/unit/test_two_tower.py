@@ -28,7 +28,7 @@ from matchloop.errors import InvalidInput, ReleaseRefused
 from matchloop.features import EntityEncoder, HashingEmbedder
 from matchloop.features.examples import entities_from_json
 from matchloop.release import GoldenCase
-from matchloop.retrieval.encoded import EncodedItems
+from matchloop.retrieval.encoded import EncodedItems, History
 from matchloop.retrieval.tower import history_vectors
 from matchloop.retrieval.two_tower import TwoTowerModel
 from matchloop.testing.worlds import checkerboard
@@ -110,18 +110,43 @@ def test_encoded_items_are_kept_while_they_are_the_same_and_there_is_room() -> N
         return encode(entities)
 
     encoder.encode = recording  # type: ignore[method-assign]
-    kept = EncodedItems(encoder, most_bytes=4 * encoder.width * 2)
+
+    def rows(*items: Entity) -> NDArray[np.float32]:
+        return kept.rows(history_of(*items))
+
     black, white = WORLD.items[:2]
+    kept = EncodedItems(encoder)
+    rows(black, white)
+    room = kept.size
+    asked.clear()
+    kept = EncodedItems(encoder, most_bytes=room)
     for _ in range(2):
-        np.testing.assert_array_equal(kept.rows([white, black, white]), encode([white, black, white]))
+        np.testing.assert_array_equal(rows(white, black, white), encode([white, black, white]))
     assert asked == ["i1", "i0", "i1"]
     changed = replace(black, features=white.features)
-    np.testing.assert_array_equal(kept.rows([changed]), encode([white]))
-    kept.rows([WORLD.items[2]])
-    assert len(kept) == 2
-    kept.rows([white, changed])
+    np.testing.assert_array_equal(rows(changed), encode([white]))
+    rows(WORLD.items[2])
+    assert (len(kept), kept.size) == (2, room)
+    rows(white, changed)
     assert asked[3:] == ["i0", "i2", "i1"]
-    assert kept.rows([]).shape == (0, encoder.width)
+    assert rows().shape == (0, encoder.width)
+
+
+def history_of(*items: Entity, weights: Sequence[float] = ()) -> History:
+    return History([item.key.id for item in items], weights or [1.0] * len(items), items, items.__getitem__)
+
+
+def test_one_subject_with_kept_items_is_embedded_as_many_are() -> None:
+    built = model(uses_history=True)
+    items, weights = WORLD.items[:3], (2.0, 0.5, 1.0)
+    for subject in WORLD.subjects[:3]:
+        events = list(zip(items, weights, strict=True))
+        expected = built.embed_subjects([subject], [events])[0]
+        for _ in range(2):
+            found = built.embed_subject(subject, history_of(*items, weights=weights))
+            np.testing.assert_array_equal(found, expected)
+        alone = built.embed_subject(subject, history_of())
+        np.testing.assert_array_equal(alone, built.embed_subjects([subject], [[]])[0])
 
 
 def test_items_come_and_go_without_training() -> None:
