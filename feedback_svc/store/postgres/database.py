@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from feedback_svc.store.postgres.statement_spans import trace_statements
 from matchloop.errors import Conflict, MatchloopError, Overloaded, Reason, Unavailable
+from matchloop.observe import tracing
 
 T = TypeVar("T")
 
@@ -29,6 +31,7 @@ REPEATABLE = ("40001", "40P01")
 """Serialization failure, deadlock."""
 CANCELLED = "57014"
 READ_ONLY = "25006"
+TOO_LONG = "the store took too long"
 CONFLICTS = "23"
 """Class of integrity constraints."""
 AWAY = (
@@ -83,6 +86,7 @@ class Database:
                 "tcp_user_timeout": 20_000,
             },
         )
+        self._one = _told_one if tracing.is_on() else _bare_one
         event.listen(self.engine, "handle_error", _leave_read_only)
         trace_statements(self.engine)
 
@@ -99,6 +103,16 @@ class Database:
             When the work breaks a constraint.
         """
         return self._attempt(work)
+
+    def one(self, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...]:
+        """Run a statement that gives one row, as `run`: for those that every list served asks for.
+
+        Parameters
+        ----------
+        statement
+            Harmless to repeat: one that fails may be run again before the failure is told.
+        """
+        return self._attempt(lambda connection: self._one(connection, statement, tuple(parameters)))
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Run work of several statements in one READ COMMITTED transaction; raises as `run`."""
@@ -128,6 +142,27 @@ class Database:
         self.engine.dispose()
 
 
+def _bare_one(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Run a statement on the driver's own cursor: SQLAlchemy's result takes longer than many a statement.
+
+    What fails is run again through SQLAlchemy, which tells the error and sees to the pool, as for any other
+    statement; on a broken connection that fails at once.
+    """
+    try:
+        with connection.connection.driver_connection.cursor() as cursor:  # type: ignore[union-attr]
+            cursor.execute(statement, parameters)
+            row: tuple[Any, ...] = cursor.fetchone()
+            return row
+    except psycopg2.Error as error:
+        if error.pgcode == CANCELLED:
+            raise Overloaded(TOO_LONG) from error
+    return _told_one(connection, statement, parameters)
+
+
+def _told_one(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(connection.exec_driver_sql(statement, parameters).one())
+
+
 def _code(error: DBAPIError) -> str | None:
     return getattr(error.orig, "pgcode", None)
 
@@ -149,7 +184,7 @@ def _may_repeat(error: DBAPIError, *, first: bool) -> bool:
 def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
     code = _code(error)
     if code == CANCELLED:
-        return Overloaded("the store took too long")
+        return Overloaded(TOO_LONG)
     if code is not None and code.startswith(CONFLICTS):
         return Conflict("contradicts what is stored")
     for codes, message in AWAY:

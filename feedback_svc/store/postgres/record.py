@@ -32,7 +32,11 @@ SELECT duplicates, tied FROM record_sessions(%s::text[], %s::text[], %s::text[],
     %s::text[], %s::text[], %s::timestamptz, %s::text[])
 """
 REASON = "\x1e"
-SUBJECT_STATE = "SELECT * FROM subject_state(%s, %s, %s, %s, %s)"
+SUBJECT_STATE = """
+SELECT features, active, create_time, update_time, change_sequence, interaction_count,
+    event_items, event_types, event_times, hidden, factor_features, factor_values, factors, as_of
+FROM subject_state(%s, %s, %s, %s, %s)
+"""
 
 
 class PostgresRecord:
@@ -61,10 +65,8 @@ class PostgresRecord:
             now,
             _nullable([_logged(s.retrieval_scores) for s in sessions]),
         )
-        row = self._database.run(
-            lambda connection: connection.exec_driver_sql(RECORD_SESSIONS, parameters).one()
-        )
-        return SessionsRecorded(len(sessions) - len(row.duplicates), tuple(row.duplicates), row.tied)
+        duplicates, tied = self._database.one(RECORD_SESSIONS, parameters)
+        return SessionsRecorded(len(sessions) - len(duplicates), tuple(duplicates), tied)
 
     def get_session(self, session_id: str) -> Session:
         """Return a session; raises NotFound."""
@@ -92,10 +94,7 @@ class PostgresRecord:
         self, interactions: Sequence[Interaction], facts: Sequence[EventFacts], *, now: datetime
     ) -> tuple[str, ...]:
         """Store reactions (no id twice), tie them, count them; return the ids that were stored before."""
-        parameters = interaction_parameters(interactions, facts, now)
-        found = self._database.run(
-            lambda connection: connection.exec_driver_sql(RECORD_INTERACTIONS, parameters).scalar_one()
-        )
+        (found,) = self._database.one(RECORD_INTERACTIONS, interaction_parameters(interactions, facts, now))
         return tuple(found)
 
     def list_interactions(
@@ -116,24 +115,16 @@ class PostgresRecord:
     def lookup_subject_state(self, use_case: str, subject: EntityKey, *, now: datetime) -> SubjectState:
         """Return all that retrieval needs of a subject; one unknown has an empty state."""
         parameters = (use_case, subject.kind, subject.id, RECENT_EVENTS, HIDDEN_ITEMS)
-        row = self._database.run(
-            lambda connection: connection.exec_driver_sql(SUBJECT_STATE, parameters).one()
+        *entity, count, items, types, times, hidden, features, values, factors, as_of = self._database.one(
+            SUBJECT_STATE, parameters
         )
-        types, reasons = _types_and_reasons(row.event_types)
-        times = tuple(map(int, _split(row.event_times)))
-        events = RecentEvents(_split(row.event_items), types, times, reasons)
-        weights = zip(
-            row.factor_features or (),
-            row.factor_values or (),
-            row.factors or (),
-            row.as_of or (),
-            strict=True,
-        )
+        event_types, reasons = _types_and_reasons(types)
+        weights = zip(features or (), values or (), factors or (), as_of or (), strict=True)
         return SubjectState(
-            entity=None if row.features is None else entity_of((subject.kind, subject.id, *row[:5])),
-            interaction_count=row.interaction_count,
-            recent_events=events,
-            hidden_item_ids=tuple(dict.fromkeys(_split(row.hidden))),
+            entity=None if entity[0] is None else entity_of((subject.kind, subject.id, *entity)),
+            interaction_count=count,
+            recent_events=RecentEvents(_split(items), event_types, tuple(map(int, _split(times))), reasons),
+            hidden_item_ids=tuple(dict.fromkeys(_split(hidden))),
             factors=factors_now(tuple(Factor(*weight) for weight in weights), now),
         )
 
