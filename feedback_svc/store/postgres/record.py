@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Row, Select, literal, select, tuple_
 
@@ -14,7 +14,14 @@ from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded
 from feedback_svc.store.postgres.catalog import entity_of
 from feedback_svc.store.postgres.database import Database
-from feedback_svc.store.postgres.literals import flag_array, number_array, text_array, time_array
+from feedback_svc.store.postgres.literals import (
+    flag_array,
+    float_array,
+    number_array,
+    optional_number_array,
+    text_array,
+    time_array,
+)
 from feedback_svc.store.postgres.matches import match_arrays
 from feedback_svc.store.postgres.tables import InteractionRow, SessionRow
 from matchloop.entities import EntityKey
@@ -58,10 +65,10 @@ class PostgresRecord:
             time_array([s.serve_time for s in sessions]),
             text_array([text_array(s.feature_names) for s in sessions]),
             text_array([text_array(s.item_ids) for s in sessions]),
-            text_array([number_array(s.scores) for s in sessions]),
+            text_array([float_array(s.scores) for s in sessions]),
             text_array([text_array([method or "" for method in s.methods]) for s in sessions]),
-            _nullable([number_array(s.propensities) if any(s.propensities) else None for s in sessions]),
-            text_array([number_array(s.feature_values) for s in sessions]),
+            _nullable([float_array(s.propensities) if any(s.propensities) else None for s in sessions]),
+            text_array([float_array(s.feature_values, digits=9) for s in sessions]),
             now,
             _nullable([_logged(s.retrieval_scores) for s in sessions]),
         )
@@ -172,7 +179,9 @@ def _nullable(values: Sequence[str | None]) -> str:
 
 def _logged(scores: Sequence[float | None]) -> str | None:
     """Return the literal of a number array in which some are null; None for no array at all."""
-    return f"{{{','.join('NULL' if s is None else repr(s) for s in scores)}}}" if scores else None
+    if not scores:
+        return None
+    return optional_number_array(scores) if None in scores else float_array(cast("Sequence[float]", scores))
 
 
 def _within(
