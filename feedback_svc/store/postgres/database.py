@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from feedback_svc.store.postgres.statement_spans import trace_statements
-from matchloop.errors import Conflict, MatchloopError, Overloaded, Reason, Unavailable
+from matchloop.errors import Conflict, Overloaded, Reason, Unavailable
 from matchloop.observe import tracing
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ REPEATABLE = ("40001", "40P01")
 """Serialization failure, deadlock."""
 CANCELLED = "57014"
 READ_ONLY = "25006"
-TOO_LONG = "the store took too long"
+ALL_IN_USE = "every connection to the store is in use"
 CONFLICTS = "23"
 """Class of integrity constraints."""
 AWAY = (
@@ -86,7 +86,7 @@ class Database:
                 "tcp_user_timeout": 20_000,
             },
         )
-        self._one = _told_one if tracing.is_on() else _bare_one
+        self._traced = tracing.is_on()
         event.listen(self.engine, "handle_error", _leave_read_only)
         trace_statements(self.engine)
 
@@ -105,14 +105,41 @@ class Database:
         return self._attempt(work)
 
     def one(self, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...]:
-        """Run a statement that gives one row, as `run`: for those that every list served asks for.
+        """Run a statement that gives one row, as those do that every list asks for; raises as `run`.
 
         Parameters
         ----------
         statement
-            Harmless to repeat: one that fails may be run again before the failure is told.
+            Harmless to repeat.
         """
-        return self._attempt(lambda connection: self._one(connection, statement, tuple(parameters)))
+        sent = tuple(parameters)
+        row = None if self._traced else self._bare_one(statement, sent)
+        if row is not None:
+            return row
+        return tuple(self._attempt(lambda connection: connection.exec_driver_sql(statement, sent).one()))
+
+    def _bare_one(self, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the row past SQLAlchemy's connection and result, which cost more than many a statement.
+
+        None when it failed: run through SQLAlchemy, it fails so that the error is told and the pool seen to.
+        """
+        try:
+            connection = self.engine.raw_connection()
+        except PoolTimeout:
+            raise Overloaded(ALL_IN_USE) from None
+        except psycopg2.Error as error:
+            raise _told(error) from error
+        try:
+            with connection.driver_connection.cursor() as cursor:  # type: ignore[union-attr]
+                cursor.execute(statement, parameters)
+                row: tuple[Any, ...] = cursor.fetchone()
+                return row
+        except psycopg2.Error as error:
+            if _code(error) == CANCELLED:  # it would take as long again
+                raise _told(error) from error
+            return None
+        finally:
+            connection.close()
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Run work of several statements in one READ COMMITTED transaction; raises as `run`."""
@@ -130,7 +157,7 @@ class Database:
                 with self.engine.connect() as connection:
                     return work(connection)
             except PoolTimeout:
-                raise Overloaded("every connection to the store is in use") from None
+                raise Overloaded(ALL_IN_USE) from None
             except DBAPIError as error:
                 told = _told(error)
                 if not left or not _may_repeat(error, first=left == ATTEMPTS - 1):
@@ -142,29 +169,8 @@ class Database:
         self.engine.dispose()
 
 
-def _bare_one(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Run a statement on the driver's own cursor: SQLAlchemy's result takes longer than many a statement.
-
-    What fails is run again through SQLAlchemy, which tells the error and sees to the pool, as for any other
-    statement; on a broken connection that fails at once.
-    """
-    try:
-        with connection.connection.driver_connection.cursor() as cursor:  # type: ignore[union-attr]
-            cursor.execute(statement, parameters)
-            row: tuple[Any, ...] = cursor.fetchone()
-            return row
-    except psycopg2.Error as error:
-        if error.pgcode == CANCELLED:
-            raise Overloaded(TOO_LONG) from error
-    return _told_one(connection, statement, parameters)
-
-
-def _told_one(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(connection.exec_driver_sql(statement, parameters).one())
-
-
-def _code(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "pgcode", None)
+def _code(error: DBAPIError | psycopg2.Error) -> str | None:
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "pgcode", None)
 
 
 def _leave_read_only(context: ExceptionContext) -> None:
@@ -181,16 +187,17 @@ def _may_repeat(error: DBAPIError, *, first: bool) -> bool:
     return error.connection_invalidated or code in REPEATABLE
 
 
-def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
+def _told(error: DBAPIError | psycopg2.Error) -> Exception:
     code = _code(error)
     if code == CANCELLED:
-        return Overloaded(TOO_LONG)
+        return Overloaded("the store took too long")
     if code is not None and code.startswith(CONFLICTS):
         return Conflict("contradicts what is stored")
     for codes, message in AWAY:
         if code is not None and code.startswith(codes):
             return _away(f"{message} (SQLSTATE {code})")
-    if error.connection_invalidated or (code is None and type(error).__name__ == "OperationalError"):
+    broken = isinstance(error, DBAPIError) and error.connection_invalidated
+    if broken or (code is None and type(error).__name__ == "OperationalError"):
         return _away("the store cannot be reached")
     return error
 
