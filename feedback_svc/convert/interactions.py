@@ -10,7 +10,7 @@ from feedback_svc.insight import SubjectState
 from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.sessions import RecordFilter
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
-from matchloop.feedback.v1 import interaction_pb2, subject_state_pb2
+from matchloop.feedback.v1 import interaction_pb2
 from matchloop.rpc.convert import entity_to_proto, timestamp
 from matchloop.rpc.paging import fitting, write_page_token
 from matchloop.rpc.validation import Violations
@@ -130,25 +130,22 @@ def subject_to_look_up(request: calls.LookupSubjectStateRequest, now: datetime) 
 
 def state_reply(state: SubjectState) -> calls.LookupSubjectStateResponse:
     """Convert a subject's state."""
-    events = state.recent_events
+    reply = calls.LookupSubjectStateResponse()
+    filled, events = reply.state, state.recent_events  # in place: a message given to another is copied
+    if state.entity is not None:
+        filled.known = True
+        filled.entity.CopyFrom(entity_to_proto(state.entity))
+    filled.interaction_count = state.interaction_count
     places = {event_type: place for place, event_type in enumerate(dict.fromkeys(events.event_types))}
-    return calls.LookupSubjectStateResponse(
-        state=subject_state_pb2.SubjectState(
-            known=state.entity is not None,
-            entity=None if state.entity is None else entity_to_proto(state.entity),
-            interaction_count=state.interaction_count,
-            recent_events=subject_state_pb2.SubjectEvents(
-                item_ids=events.item_ids,
-                event_types=places,
-                type_indices=[places[event_type] for event_type in events.event_types],
-                event_micros=events.times,
-                reasoned_events=sorted(events.reasons),
-                reasons=[events.reasons[place] for place in sorted(events.reasons)],
-            ),
-            hidden_item_ids=state.hidden_item_ids,
-            weight_factors=[
-                subject_state_pb2.WeightFactor(feature=f.feature, value=f.value, factor=f.factor)
-                for f in state.factors
-            ],
-        )
-    )
+    recent = filled.recent_events
+    recent.item_ids.extend(events.item_ids)
+    recent.event_types.extend(places)
+    recent.type_indices.extend(map(places.__getitem__, events.event_types))
+    recent.event_micros.extend(events.times)
+    reasoned = sorted(events.reasons)
+    recent.reasoned_events.extend(reasoned)
+    recent.reasons.extend(map(events.reasons.__getitem__, reasoned))
+    filled.hidden_item_ids.extend(state.hidden_item_ids)
+    for each in state.factors:
+        filled.weight_factors.add(feature=each.feature, value=each.value, factor=each.factor)
+    return reply

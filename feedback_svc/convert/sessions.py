@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
+from typing import NamedTuple
 
 from feedback_svc.convert.shared import (
     METHOD_NUMBERS,
@@ -15,6 +18,7 @@ from feedback_svc.convert.shared import (
     known,
 )
 from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded, logged
+from matchloop.entities import MAX_ID_LENGTH
 from matchloop.feedback.v1 import feedback_service_pb2 as calls
 from matchloop.feedback.v1 import session_pb2
 from matchloop.rpc.convert import timestamp
@@ -57,9 +61,11 @@ def _session(message: session_pb2.Session, violations: Violations, schema: Schem
         for index, name in enumerate(names):
             violations.name(f"feature_names[{index}]", name)
         violations.distinct("feature_names", names)
-    for index, item in enumerate(items):
-        _check_item(item, violations.within(f"items[{index}]"), len(names))
-    violations.distinct("items", [item.item_id for item in items], part="item_id")
+    columns = Columns.of(items)
+    if not columns.are_sound(len(names)):
+        for index, item in enumerate(items):
+            _check_item(item, violations.within(f"items[{index}]"), len(names))
+        violations.distinct("items", columns.item_ids, part="item_id")
     violations.one_of("use_case", message.use_case, schema.use_cases)
     violations.enum("source", message.source, session_pb2.SessionSource.Name)
     time = violations.time("serve_time", message.serve_time, given=message.HasField("serve_time"))
@@ -74,15 +80,56 @@ def _session(message: session_pb2.Session, violations: Violations, schema: Schem
         source=SOURCES.get(message.source, SessionSource.CLIENT),
         serve_time=time or violations.now,
         feature_names=tuple(names),
-        item_ids=tuple(item.item_id for item in items),
-        scores=tuple(item.score for item in items),
-        methods=tuple(METHODS.get(item.method) for item in items),
-        propensities=tuple(item.propensity for item in items),
-        feature_values=tuple(value for item in items for value in item.features),
-        retrieval_scores=logged(
-            [item.retrieval_score if item.HasField("retrieval_score") else None for item in items]
-        ),
+        item_ids=columns.item_ids,
+        scores=columns.scores,
+        methods=tuple(map(METHODS.get, columns.methods)),
+        propensities=columns.propensities,
+        feature_values=columns.feature_values,
+        retrieval_scores=logged(columns.retrieval_scores),
     )
+
+
+class Columns(NamedTuple):
+    """A list's items, field by field."""
+
+    item_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    methods: tuple[session_pb2.Method.ValueType, ...]
+    propensities: tuple[float, ...]
+    widths: set[int]
+    feature_values: tuple[float, ...]
+    retrieval_scores: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, items: Sequence[session_pb2.SessionItem]) -> Columns:
+        """Take the items apart."""
+        rows = [item.features for item in items]
+        return cls(
+            tuple([item.item_id for item in items]),
+            tuple([item.score for item in items]),
+            tuple([item.method for item in items]),
+            tuple([item.propensity for item in items]),
+            {len(row) for row in rows},
+            tuple(chain.from_iterable(rows)),
+            tuple([item.retrieval_score if item.HasField("retrieval_score") else None for item in items]),
+        )
+
+    def are_sound(self, features: int) -> bool:
+        """Say whether no item has a fault, in a few steps over all of them; False when in doubt."""
+        ids = self.item_ids
+        return (
+            bool(ids)
+            and all(ids)
+            and max(map(len, ids)) <= MAX_ID_LENGTH
+            and "".join(ids).isprintable()
+            and len(set(ids)) == len(ids)
+            and all(method in METHODS for method in self.methods)
+            and min(self.propensities) >= 0.0
+            and max(self.propensities) <= 1.0
+            and self.widths == {features}
+            and math.isfinite(sum(self.scores) + sum(self.propensities) + sum(self.feature_values))
+            and math.isfinite(sum(filter(None, self.retrieval_scores)))
+        )
 
 
 def _check_item(item: session_pb2.SessionItem, violations: Violations, features: int) -> None:

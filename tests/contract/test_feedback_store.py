@@ -9,6 +9,7 @@ import pytest
 
 from feedback_svc.catalog import ChangePosition, Deactivated, UpsertCounts
 from feedback_svc.dislikes import Dislike, Receipt
+from feedback_svc.erasure import roles_of
 from feedback_svc.insight import microseconds
 from feedback_svc.interactions import Tie, facts_of
 from feedback_svc.sessions import RecordFilter, SessionsRecorded
@@ -170,6 +171,23 @@ class TestStore:
             "free": None,
         }
         assert [s.interaction for s in reversed(found)] == events
+
+    def test_a_batch_of_lists_does_for_each_what_it_would_alone(self, store: Store) -> None:
+        waiting = [event("w", item="j", session_id="waited"), event("e", "gone", session_id="erased")]
+        store.record_interactions(waiting, facts(waiting), now=NOW)
+        dislike(store, "d", session_id="disliked")
+        store.record_sessions([shown("before", scores=(0.5, 0.25))], now=NOW)
+        store.erase_entity(key("investor", "gone"), roles=roles_of(use_cases()), now=NOW)
+        batch = [shown(id_) for id_ in ("disliked", "before", "plain", "waited")]
+        batch.insert(1, shown("erased", subject="gone"))
+        assert store.record_sessions(batch, now=NOW) == SessionsRecorded(3, ("erased", "before"), 2)
+        stored = store.list_sessions(RecordFilter(USE_CASE), after=None, limit=9)
+        assert [s.session_id for s in stored] == ["waited", "plain", "disliked", "before"]
+        assert store.get_session("before").scores == (0.5, 0.25)
+        found = store.list_interactions(RecordFilter(USE_CASE), before=None, limit=9)
+        assert {s.interaction.interaction_id: s.tie and s.tie.rank for s in found} == {"w": 2, "d": 1}
+        (kept,) = store.list_dislikes(RecordFilter(USE_CASE), unused_only=True, before=None, limit=9)
+        assert kept.dislike.predicted_score == 0.9
 
     def test_interactions_are_listed_by_arrival(self, store: Store) -> None:
         for n in range(4):

@@ -22,7 +22,7 @@ from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
 from feedback_svc.store.postgres.tables import Base
 from feedback_svc.store.protocol import Store
-from matchloop.errors import Reason, Unavailable
+from matchloop.errors import Conflict, Overloaded, Reason, Unavailable
 from playground.postgres import EmbeddedPostgres
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, key, shown, startup
 
@@ -155,6 +155,20 @@ def cut(url: str) -> None:
             )
         )
     engine.dispose()
+
+
+def test_a_statement_past_the_toolkit_fails_and_recovers_as_any_other(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, statement_timeout=0.05)
+    assert database.one("SELECT %s, %s::int[]", ("a", "{1,2}")) == ("a", [1, 2])
+    with pytest.raises(Overloaded, match="too long"):
+        database.one("SELECT pg_sleep(9)", ())
+    with pytest.raises(Conflict):
+        database.one("INSERT INTO change_clock VALUES (true, 0) RETURNING 1", ())
+    with pytest.raises(Unavailable, match="another schema"):
+        database.one("SELECT no_such_function()", ())
+    cut(database_url)
+    assert database.one("SELECT 1", ()) == (1,)
+    database.close()
 
 
 def test_a_store_that_is_away_is_unavailable_and_comes_back(server_folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from feedback_svc.dislikes import FLOOR, Cut, decayed_factor, fold
 from feedback_svc.interactions import Interaction
 from feedback_svc.store.features import canonical
 from feedback_svc.store.memory import MemoryStore
-from feedback_svc.store.postgres.literals import number_array, text_array
+from feedback_svc.store.postgres.literals import float_array, number_array, text_array
 from matchloop.entities import Categorical, Embedding, Multi, Numeric, Text
 from tests.feedback_worlds import NOW, USE_CASE, event, facts, key
 
@@ -130,6 +131,17 @@ def unquoted(literal: str) -> list[str]:
 def test_number_literals_are_exact(values: list[float]) -> None:
     body = number_array(values)[1:-1]
     assert [float(part) for part in body.split(",") if part] == values
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+def test_float_literals_are_exact(values: list[float]) -> None:
+    assert [float(part) for part in float_array(values)[1:-1].split(",") if part] == values
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5))
+def test_literals_of_single_precision_are_exact_in_it(values: list[float]) -> None:
+    parts = [part for part in float_array(values, digits=9)[1:-1].split(",") if part]
+    assert [float(np.float32(part)) for part in parts] == values
 
 
 values = st.one_of(

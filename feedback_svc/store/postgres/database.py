@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from feedback_svc.store.postgres.statement_spans import trace_statements
-from matchloop.errors import Conflict, MatchloopError, Overloaded, Reason, Unavailable
+from matchloop.errors import Conflict, Overloaded, Reason, Unavailable
+from matchloop.observe import tracing
 
 T = TypeVar("T")
 
@@ -29,6 +31,7 @@ REPEATABLE = ("40001", "40P01")
 """Serialization failure, deadlock."""
 CANCELLED = "57014"
 READ_ONLY = "25006"
+ALL_IN_USE = "every connection to the store is in use"
 CONFLICTS = "23"
 """Class of integrity constraints."""
 AWAY = (
@@ -83,6 +86,7 @@ class Database:
                 "tcp_user_timeout": 20_000,
             },
         )
+        self._traced = tracing.is_on()
         event.listen(self.engine, "handle_error", _leave_read_only)
         trace_statements(self.engine)
 
@@ -100,6 +104,43 @@ class Database:
         """
         return self._attempt(work)
 
+    def one(self, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...]:
+        """Run a statement that gives one row, as those do that every list asks for; raises as `run`.
+
+        Parameters
+        ----------
+        statement
+            Harmless to repeat.
+        """
+        sent = tuple(parameters)
+        row = None if self._traced else self._bare_one(statement, sent)
+        if row is not None:
+            return row
+        return tuple(self._attempt(lambda connection: connection.exec_driver_sql(statement, sent).one()))
+
+    def _bare_one(self, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the row past SQLAlchemy's connection and result, which cost more than many a statement.
+
+        None when it failed: run through SQLAlchemy, it fails so that the error is told and the pool seen to.
+        """
+        try:
+            connection = self.engine.raw_connection()
+        except PoolTimeout:
+            raise Overloaded(ALL_IN_USE) from None
+        except psycopg2.Error as error:
+            raise _told(error) from error
+        try:
+            with connection.driver_connection.cursor() as cursor:  # type: ignore[union-attr]
+                cursor.execute(statement, parameters)
+                row: tuple[Any, ...] = cursor.fetchone()
+                return row
+        except psycopg2.Error as error:
+            if _code(error) == CANCELLED:  # it would take as long again
+                raise _told(error) from error
+            return None
+        finally:
+            connection.close()
+
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Run work of several statements in one READ COMMITTED transaction; raises as `run`."""
 
@@ -116,7 +157,7 @@ class Database:
                 with self.engine.connect() as connection:
                     return work(connection)
             except PoolTimeout:
-                raise Overloaded("every connection to the store is in use") from None
+                raise Overloaded(ALL_IN_USE) from None
             except DBAPIError as error:
                 told = _told(error)
                 if not left or not _may_repeat(error, first=left == ATTEMPTS - 1):
@@ -128,8 +169,8 @@ class Database:
         self.engine.dispose()
 
 
-def _code(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "pgcode", None)
+def _code(error: DBAPIError | psycopg2.Error) -> str | None:
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "pgcode", None)
 
 
 def _leave_read_only(context: ExceptionContext) -> None:
@@ -146,7 +187,7 @@ def _may_repeat(error: DBAPIError, *, first: bool) -> bool:
     return error.connection_invalidated or code in REPEATABLE
 
 
-def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
+def _told(error: DBAPIError | psycopg2.Error) -> Exception:
     code = _code(error)
     if code == CANCELLED:
         return Overloaded("the store took too long")
@@ -155,7 +196,8 @@ def _told(error: DBAPIError) -> MatchloopError | DBAPIError:
     for codes, message in AWAY:
         if code is not None and code.startswith(codes):
             return _away(f"{message} (SQLSTATE {code})")
-    if error.connection_invalidated or (code is None and type(error).__name__ == "OperationalError"):
+    broken = isinstance(error, DBAPIError) and error.connection_invalidated
+    if broken or (code is None and type(error).__name__ == "OperationalError"):
         return _away("the store cannot be reached")
     return error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Row, Select, literal, select, tuple_
 
@@ -14,7 +14,14 @@ from feedback_svc.interactions import EventFacts, Interaction, StoredInteraction
 from feedback_svc.sessions import RecordFilter, Session, SessionSource, SessionsRecorded
 from feedback_svc.store.postgres.catalog import entity_of
 from feedback_svc.store.postgres.database import Database
-from feedback_svc.store.postgres.literals import flag_array, number_array, text_array, time_array
+from feedback_svc.store.postgres.literals import (
+    flag_array,
+    float_array,
+    number_array,
+    optional_number_array,
+    text_array,
+    time_array,
+)
 from feedback_svc.store.postgres.matches import match_arrays
 from feedback_svc.store.postgres.tables import InteractionRow, SessionRow
 from matchloop.entities import EntityKey
@@ -32,7 +39,11 @@ SELECT duplicates, tied FROM record_sessions(%s::text[], %s::text[], %s::text[],
     %s::text[], %s::text[], %s::timestamptz, %s::text[])
 """
 REASON = "\x1e"
-SUBJECT_STATE = "SELECT * FROM subject_state(%s, %s, %s, %s, %s)"
+SUBJECT_STATE = """
+SELECT features, active, create_time, update_time, change_sequence, interaction_count,
+    event_items, event_types, event_times, hidden, factor_features, factor_values, factors, as_of
+FROM subject_state(%s, %s, %s, %s, %s)
+"""
 
 
 class PostgresRecord:
@@ -54,17 +65,15 @@ class PostgresRecord:
             time_array([s.serve_time for s in sessions]),
             text_array([text_array(s.feature_names) for s in sessions]),
             text_array([text_array(s.item_ids) for s in sessions]),
-            text_array([number_array(s.scores) for s in sessions]),
+            text_array([float_array(s.scores) for s in sessions]),
             text_array([text_array([method or "" for method in s.methods]) for s in sessions]),
-            _nullable([number_array(s.propensities) if any(s.propensities) else None for s in sessions]),
-            text_array([number_array(s.feature_values) for s in sessions]),
+            _nullable([float_array(s.propensities) if any(s.propensities) else None for s in sessions]),
+            text_array([float_array(s.feature_values, digits=9) for s in sessions]),
             now,
             _nullable([_logged(s.retrieval_scores) for s in sessions]),
         )
-        row = self._database.run(
-            lambda connection: connection.exec_driver_sql(RECORD_SESSIONS, parameters).one()
-        )
-        return SessionsRecorded(len(sessions) - len(row.duplicates), tuple(row.duplicates), row.tied)
+        duplicates, tied = self._database.one(RECORD_SESSIONS, parameters)
+        return SessionsRecorded(len(sessions) - len(duplicates), tuple(duplicates), tied)
 
     def get_session(self, session_id: str) -> Session:
         """Return a session; raises NotFound."""
@@ -92,10 +101,7 @@ class PostgresRecord:
         self, interactions: Sequence[Interaction], facts: Sequence[EventFacts], *, now: datetime
     ) -> tuple[str, ...]:
         """Store reactions (no id twice), tie them, count them; return the ids that were stored before."""
-        parameters = interaction_parameters(interactions, facts, now)
-        found = self._database.run(
-            lambda connection: connection.exec_driver_sql(RECORD_INTERACTIONS, parameters).scalar_one()
-        )
+        (found,) = self._database.one(RECORD_INTERACTIONS, interaction_parameters(interactions, facts, now))
         return tuple(found)
 
     def list_interactions(
@@ -116,24 +122,16 @@ class PostgresRecord:
     def lookup_subject_state(self, use_case: str, subject: EntityKey, *, now: datetime) -> SubjectState:
         """Return all that retrieval needs of a subject; one unknown has an empty state."""
         parameters = (use_case, subject.kind, subject.id, RECENT_EVENTS, HIDDEN_ITEMS)
-        row = self._database.run(
-            lambda connection: connection.exec_driver_sql(SUBJECT_STATE, parameters).one()
+        *entity, count, items, types, times, hidden, features, values, factors, as_of = self._database.one(
+            SUBJECT_STATE, parameters
         )
-        types, reasons = _types_and_reasons(row.event_types)
-        times = tuple(map(int, _split(row.event_times)))
-        events = RecentEvents(_split(row.event_items), types, times, reasons)
-        weights = zip(
-            row.factor_features or (),
-            row.factor_values or (),
-            row.factors or (),
-            row.as_of or (),
-            strict=True,
-        )
+        event_types, reasons = _types_and_reasons(types)
+        weights = zip(features or (), values or (), factors or (), as_of or (), strict=True)
         return SubjectState(
-            entity=None if row.features is None else entity_of((subject.kind, subject.id, *row[:5])),
-            interaction_count=row.interaction_count,
-            recent_events=events,
-            hidden_item_ids=tuple(dict.fromkeys(_split(row.hidden))),
+            entity=None if entity[0] is None else entity_of((subject.kind, subject.id, *entity)),
+            interaction_count=count,
+            recent_events=RecentEvents(_split(items), event_types, tuple(map(int, _split(times))), reasons),
+            hidden_item_ids=tuple(dict.fromkeys(_split(hidden))),
             factors=factors_now(tuple(Factor(*weight) for weight in weights), now),
         )
 
@@ -181,7 +179,9 @@ def _nullable(values: Sequence[str | None]) -> str:
 
 def _logged(scores: Sequence[float | None]) -> str | None:
     """Return the literal of a number array in which some are null; None for no array at all."""
-    return f"{{{','.join('NULL' if s is None else repr(s) for s in scores)}}}" if scores else None
+    if not scores:
+        return None
+    return optional_number_array(scores) if None in scores else float_array(cast("Sequence[float]", scores))
 
 
 def _within(

@@ -21,7 +21,9 @@ PARTS: tuple[str, ...] = (
     "insight",
 )
 """In this order up, in reverse order down."""
-FUNCTIONS = tuple(HERE / "0002" / f"{name}.sql" for name in ("functions", "record_sessions", "take_out"))
+FUNCTIONS = tuple(
+    HERE / "0002" / f"{name}.sql" for name in ("hold_sessions", "functions", "record_sessions", "take_out")
+)
 """They come last, for they use what the parts make. What a later version replaces is in a file of its own."""
 
 

@@ -11,13 +11,14 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-HERE = Path(__file__).parent
-BEFORE = HERE / "0002"
+HERE = Path(__file__).parent / "0004"
+BEFORE = Path(__file__).parent / "0002"
+FUNCTIONS = ("record_sessions.sql", "take_out.sql")
 
 
 def upgrade() -> None:
-    run(HERE / "0004" / "retrieval_scores.sql")
+    run(HERE / "retrieval_scores.sql", *(HERE / each for each in FUNCTIONS))
 
 
 def downgrade() -> None:
-    run(HERE / "0004" / "retrieval_scores.down.sql", BEFORE / "record_sessions.sql", BEFORE / "take_out.sql")
+    run(HERE / "retrieval_scores.down.sql", *(BEFORE / each for each in FUNCTIONS))

@@ -4,22 +4,6 @@
 -- Locks, always in this order, so that no two calls wait for each other: session stripes (ascending),
 -- interaction ids, item counts, subject counts, matches (each sorted).
 
--- An interaction and its session may be written at the same time, neither seeing the other. Interactions
--- hold their session's stripe shared, sessions hold it alone: whoever comes second sees the first.
-CREATE OR REPLACE FUNCTION hold_sessions(ids text[], alone boolean) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    stripes int[] := ARRAY(
-        SELECT DISTINCT hashtext(id) & 255 AS stripe FROM unnest(ids) AS id WHERE id <> '' ORDER BY stripe
-    );
-BEGIN
-    IF alone THEN
-        PERFORM pg_advisory_xact_lock(74001, stripe) FROM unnest(stripes) AS stripe;
-    ELSE
-        PERFORM pg_advisory_xact_lock_shared(74001, stripe) FROM unnest(stripes) AS stripe;
-    END IF;
-END
-$$;
-
 -- Stores a batch (at most 512, no id twice) and returns the ids that were stored before or are about an entity
 -- erased since. `match_roles` as note_matches takes them, of the forward use cases `match_use_cases`.
 CREATE OR REPLACE FUNCTION record_interactions(
