@@ -69,15 +69,15 @@ def prepare(folder: Path, items: int, progress: Progress) -> str:
     A filling that was broken off goes on: what is stored already is stored once.
     """
     filled = folder / f"filled-{items}"
-    if not filled.is_file():
-        with ExitStack() as stack:
-            postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
-            migrate(postgres.url())
+    with ExitStack() as stack:
+        postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
+        migrate(postgres.url())  # what was filled before may be of an earlier schema
+        if not filled.is_file():
             (feedback,) = _start(stack, "feedback_svc", folder, [{"DATABASE_URL": postgres.url()}])
             addresses = Addresses(*[feedback.address] * 3)
             _fill(stack.enter_context(Clients(addresses)), items, progress)
             _age(postgres.url())
-        filled.touch()
+            filled.touch()
     index, _ = index_of(items, folder)
     recall = index.recall(clustered(200, np.random.default_rng(9)), COUNT)
     return registered(index, recall, items, folder)
