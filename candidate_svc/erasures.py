@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matchloop.entities import EntityKey, Kind
+from matchloop.features.text import forget_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ class Erasures:
         """Take tombstones; see `mirror.ErasureListener`."""
         for each in tombstones:
             self._times[each.kind, each.id_hash] = each.erase_time
+        forget_words()
 
     def time(self, kind: str, entity_id: EntityId) -> datetime | None:
         """Return when an entity was last erased; None when it was not, as far as is known."""

@@ -127,6 +127,11 @@ def _hashed(word: str, ngram: int, width: int) -> tuple[tuple[int, ...], tuple[f
     )
 
 
+def forget_words() -> None:
+    """Let go of the words that are kept hashed: some may be of texts that have to be forgotten."""
+    _hashed.cache_clear()
+
+
 def load_embedder(path: Path | None, width: int = 384) -> TextEmbedder:
     """Return the embedder to use: the default when `path` is None, else the sentence-transformer there.
 

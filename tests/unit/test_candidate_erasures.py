@@ -14,6 +14,7 @@ from candidate_svc.mirror import Mirror
 from candidate_svc.states import RememberedStates
 from matchloop.entities import EntityId, Kind
 from matchloop.errors import NotFound
+from matchloop.features import HashingEmbedder, text
 from matchloop.observe.metrics import Metrics
 from matchloop.usecase import Method
 from tests.candidate_release import write_release
@@ -135,3 +136,13 @@ def test_the_trained_vector_of_an_erased_subject_is_not_used(tmp_path: Path) -> 
     made.store.erase("trained", kind="developer")
     made.mirror.poll_once()
     assert ids(made.retriever.find(asked, None).candidates) == []
+
+
+def test_words_of_texts_are_not_kept_over_an_erasure() -> None:
+    made = world(ITEMS)
+    made.mirror.subscribe_to_erasures(Erasures())
+    HashingEmbedder(64).embed(["Noor Example, Utrecht"])
+    assert text._hashed.cache_info().currsize > 0
+    made.store.erase("noor", kind="developer")
+    made.mirror.poll_once()
+    assert text._hashed.cache_info().currsize == 0
