@@ -45,11 +45,11 @@ SNAPSHOT_AGE = timedelta(hours=6)
 BATCH = 1024
 """Items embedded at a time: bounds the memory of their encoded rows."""
 
-STEP = 16
-"""The same while another release is served: some milliseconds of the interpreter, which its requests need."""
+STEP = 8
+"""The same while another release is served: a millisecond of the interpreter, which its requests need."""
 
-REST = 3.0
-"""Pause after such a step, in times of what it took: three quarters of the time are the requests'."""
+REST = 5.0
+"""Pause after such a step, in times of what it took: five sixths of the time are the requests'."""
 
 _log = get_logger()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CALLS_AT_ONCE = 8
 """A release that takes minutes to fetch must not keep the others waiting."""
 
-NICENESS = 5
+NICENESS = 10
 """Requests go first: where cores are short, a release comes a little later."""
 
 
