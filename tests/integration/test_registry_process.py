@@ -16,6 +16,7 @@ import pytest
 
 from matchloop.errors import Reason, ReleaseRefused, Unavailable
 from matchloop.release import CHAMPION, MlflowRegistry, RegisteredRelease, RegistryProcess
+from matchloop.release.registry_worker import NICENESS
 from matchloop.testing.releases import build_release
 from matchloop.usecase import load_use_cases
 from tests.e2e.waiting import until
@@ -69,6 +70,15 @@ def test_it_answers_as_the_registry_does(
     folder = registry.fetch(registered, tmp_path)
     assert folder == tmp_path / "r1"
     assert (folder / "golden.json").is_file()
+
+
+def test_requests_go_before_it(registry: RegistryProcess) -> None:
+    registry.aliases()
+    assert registry.pid is not None
+    assert os.getpriority(os.PRIO_PROCESS, registry.pid) == NICENESS
+    group = Path(f"/proc/{registry.pid}/autogroup")
+    if group.is_file():  # where processes are grouped by session
+        assert group.read_text(encoding="ascii").split()[-1] == str(NICENESS)
 
 
 def test_a_damaged_release_is_refused(
