@@ -9,7 +9,6 @@ stands what a swap costs each service, in milliseconds of a processor. Takes abo
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -33,6 +32,7 @@ from matchloop.candidate.v1.candidate_service_pb2 import GetCandidatesRequest
 from matchloop.errors import Unavailable
 from matchloop.ranking.v1.ranking_service_pb2 import RecommendRequest
 from matchloop.release import CHAMPION, Manifest, MlflowRegistry, write_golden
+from matchloop.release.gentle import give_way
 from matchloop.release.golden import read_golden
 from matchloop.rerank.scorer import PART, Ranker
 from matchloop.testing.releases import write_ranker
@@ -264,9 +264,7 @@ def _promoter() -> ProcessPoolExecutor:
 
 def _stand_aside() -> None:
     os.setsid()  # out of the client's group, within which alone niceness may count
-    os.nice(19)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text("19", encoding="ascii")
+    give_way(19)
 
 
 @cache

@@ -1,10 +1,12 @@
-"""Work beside requests that leaves the interpreter to them more often."""
+"""Work beside requests that leaves the interpreter, and the cores, to them more often."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,3 +37,15 @@ def gentle() -> Iterator[None]:
             outside = _usual.pop()
             if not _usual:
                 sys.setswitchinterval(outside)
+
+
+def give_way(niceness: int) -> None:
+    """Let other processes have the cores before this one, which does not take that back.
+
+    Where Linux groups processes by session (autogroup), niceness counts within a group alone: a process that
+    leads a session lowers its group too. One that does not would lower those that share its group.
+    """
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # there are no such groups
+            Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")

@@ -11,11 +11,11 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from matchloop.errors import MatchloopError, Reason, Unavailable
+from matchloop.release.gentle import give_way
 from matchloop.release.mlflow_registry import MlflowRegistry
 
 if TYPE_CHECKING:
@@ -55,17 +55,9 @@ def _outcome(registry: RegistryReader, method: str, arguments: tuple[Any, ...]) 
         return False, Unavailable(traceback.format_exc(), reason=Reason.REGISTRY_UNAVAILABLE)
 
 
-def _give_way() -> None:
-    os.nice(NICENESS)
-    if os.getsid(0) == os.getpid():
-        # Where Linux groups processes by session, that counts within the group alone; the group has its own.
-        with contextlib.suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
-
-
 def main() -> None:
     """Serve the registry whose URI comes first, and end at once when nobody is there to ask any more."""
-    _give_way()
+    give_way(NICENESS)
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     serve(connection, MlflowRegistry(connection.recv()))
     os._exit(0)  # calls that wait for a registry that hangs are nobody's any more
