@@ -11,6 +11,7 @@ from matchloop.errors import TooFewExamples
 from matchloop.position import Weighting
 from training_jobs import datasets
 from training_jobs.datasets import LEAST_PAIRS
+from training_jobs.memory import give_back
 from training_jobs.recipes.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class DataSets:
         """Write each data set as Parquet beside its manifest; the Two-Tower's with both sides' features."""
         self.als.write(folder)
         self.ranker.write(folder)
+        give_back()
         datasets.write_pairs(self.pairs, folder, material.training_tables, material.use_case)
 
 
@@ -69,10 +71,13 @@ def build_datasets(material: Material, config: TrainingConfig, *, console: Conso
         curve = curve_of(material, config)
         bar.advance("als")
         als = als_of(material, config)
+        give_back()
         bar.advance("two_tower")
         pairs = pairs_of(material, config, curve)
+        give_back()
         bar.advance("ranker")
         ranker = ranker_of(material, config, curve)
+        give_back()
         bar.advance()
     return DataSets(als, pairs, ranker)
 

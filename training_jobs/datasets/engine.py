@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 THREADS = 2
-MEMORY = "3GB"
+MEMORY = "2GB"
 """Of DuckDB's queries while they run; their results come on top."""
 
 
