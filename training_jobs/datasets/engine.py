@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 THREADS = 2
-MEMORY = "2GB"
+MEMORY = "3GB"
 """Of DuckDB's queries while they run; their results come on top."""
 
 
@@ -41,6 +41,7 @@ def _duckdb() -> Any:
     scratch = Path(tempfile.gettempdir()) / f"duckdb-{uuid4()}"  # made when needed, and gone afterwards
     backend = ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=str(scratch))
     backend.raw_sql("SET enable_progress_bar = false")  # the job shows its own
+    backend.raw_sql("SET allocator_background_threads = true")  # what a query frees goes back at once
     return backend
 
 

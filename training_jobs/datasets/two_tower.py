@@ -22,6 +22,7 @@ from training_jobs.datasets.rows import distinct, rows_in
 from training_jobs.datasets.shown import shown_items, verdicts, with_outcome
 from training_jobs.datasets.tables import of_known
 from training_jobs.datasets.texts import Texts
+from training_jobs.memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,6 +277,8 @@ def two_tower_dataset(
     random_negatives
         Drawn for each positive, by `rng`, into `PairDataset.drawn`; 0: none.
     """
+    seen = _rows_of(shown, subject_ids, item_ids)
+    give_back()  # the next query's result is large
     found = examples.to_pyarrow()
     subject, item = rows_in(found["subject_id"], subject_ids), rows_in(found["item_id"], item_ids)
     known = np.flatnonzero((subject >= 0) & (item >= 0))
@@ -293,7 +296,10 @@ def two_tower_dataset(
         "score": found["score"].to_numpy().astype(np.float32)[kept],
         "rank_weight": rank_weight.astype(np.float32),
     }
-    own, seen = Pairs(arrays["subject"], arrays["item"]), _rows_of(shown, subject_ids, item_ids)
+    span = span_of(found["first_time"], found["last_time"])
+    del found, subject, item, known, kept
+    give_back()
+    own = Pairs(arrays["subject"], arrays["item"])
     drawn = Pairs.none()
     if random_negatives and rng is not None:
         wanted = np.repeat(own.subject[label > 0.0], random_negatives)
@@ -323,7 +329,7 @@ def two_tower_dataset(
                 "drawn_subject": drawn.subject,
                 "drawn_item": drawn.item,
             },
-            span_of(found["first_time"], found["last_time"]),
+            span,
             labels=labels,
             sources=sources,
             subjects=len(distinct(own.subject)),
