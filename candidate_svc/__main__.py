@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import sys
@@ -23,6 +22,7 @@ from candidate_svc.retrieve import Retriever
 from candidate_svc.servicer import SERVICE, CandidateServicer, service
 from candidate_svc.settings import CandidateSettings
 from candidate_svc.states import RememberedStates
+from matchloop import heap
 from matchloop.entities import Kind
 from matchloop.errors import InvalidInput
 from matchloop.features import load_embedder
@@ -87,7 +87,8 @@ class Application:
             _log.warning("serving before the registry answered", slots=waiting)
         while not self.mirror.wait_ready(timeout=60.0):
             _log.warning("the catalogue has not been read yet", stale=self.mirror.staleness())
-        _settle_heap()
+        heap.settle()
+        gc.set_threshold(YOUNG_OBJECTS)
         self.server.set_serving(SERVICE, True)
 
     def close(self) -> None:
@@ -213,24 +214,10 @@ def _retriever(
     )
 
 
-def _settle_heap() -> None:
-    """Take what starting made out of the garbage collector's sight, and give back what it took for a while.
-
-    A catalogue is millions of objects that stay as long as the process and hold no cycles: looking at them
-    again and again finds nothing, and takes longer than to answer. What goes is freed as ever. glibc keeps
-    memory that was freed unless it is told.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 def main() -> int:
     """Serve until SIGTERM; returns the exit code."""
     try:
+        heap.share_arenas()
         settings = read_settings(CandidateSettings)
         configure_logging(settings.log_level, service="candidate_svc")
         spans.begin("candidate_svc")

@@ -11,6 +11,7 @@ from feedback_svc.serving import bounds_of, build_server
 from feedback_svc.settings import FeedbackSettings
 from feedback_svc.store.postgres import PostgresStore
 from feedback_svc.store.postgres.database import Database
+from matchloop import heap
 from matchloop.errors import InvalidInput, MatchloopError
 from matchloop.observe import tracing
 from matchloop.observe.logs import configure_logging, get_logger
@@ -24,6 +25,7 @@ from matchloop.usecase import UseCases, load_use_cases
 def main() -> int:
     """Serve until SIGTERM; return the exit code (2: faulty settings)."""
     try:
+        heap.share_arenas()
         settings = read_settings(FeedbackSettings)
         use_cases = load_use_cases(*settings.use_case_folders)
         configure_logging(settings.log_level, service="feedback_svc")

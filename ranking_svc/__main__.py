@@ -8,6 +8,7 @@ import uuid
 from itertools import product
 from typing import TYPE_CHECKING
 
+from matchloop import heap
 from matchloop.errors import MatchloopError
 from matchloop.observe import logs, tracing
 from matchloop.observe.metrics import Metrics
@@ -173,6 +174,7 @@ def _slots(
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code, 2 for settings that can't be used."""
     try:
+        heap.share_arenas()
         settings = read_settings(RankingSettings)
         logs.configure_logging(settings.log_level, service="ranking_svc")
         spans.begin("ranking_svc")

@@ -18,6 +18,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from matchloop import heap
 from matchloop.observe import logs
 from matchloop.observe.exporter import Exporter
 from matchloop.observe.metrics import Metrics
@@ -281,6 +282,7 @@ class Server:
         # The C-level handler writes here whatever Python waits for: no signal falls between two instructions.
         signal.set_wakeup_fd(self._stop_writer.fileno(), warn_on_full_buffer=False)
         self.start()
+        heap.settle()
         ready = {
             "event": "ready",
             "address": self.address,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, literal, literal_column, select, tuple_
+from sqlalchemy import Connection, Select, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
 from feedback_svc.catalog import (
@@ -120,19 +121,25 @@ class PostgresCatalog:
         erased_only: bool = False,
     ) -> ChangePage[Entity]:
         """List by change sequence, kind, id (or its hash); `kinds` empty means all."""
-        entities = _listing(ENTITY_COLUMNS, EntityRow.id, kinds, after, limit)
-        if not include_inactive:
-            entities = entities.where(EntityRow.active)
-        tombstones = _listing(TOMBSTONE_COLUMNS, TombstoneRow.id_hash, kinds, after, limit)
+        entities = _listing(EntityRow, of_kinds=bool(kinds), active=not include_inactive)
+        tombstones = _listing(TombstoneRow, of_kinds=bool(kinds))
+        asked: dict[str, Any] = {
+            "sequence": after.sequence,
+            "kind": after.kind,
+            "name": after.id,
+            "rows": limit + 1,
+        }
+        if kinds:
+            asked["kinds"] = list(kinds)
 
         def work(connection: Connection) -> tuple[int, list[tuple[ChangePosition, Entity | Tombstone]]]:
             horizon = _horizon_before(connection)
             rows: list[tuple[ChangePosition, Entity | Tombstone]] = []
             if not erased_only:
-                found = map(entity_of, connection.execute(entities))
+                found = map(entity_of, connection.execute(entities, asked))
                 rows += [(ChangePosition(e.change_sequence, e.key.kind, e.key.id), e) for e in found]
             if include_inactive or erased_only:
-                graves = (Tombstone(*row) for row in connection.execute(tombstones))
+                graves = (Tombstone(*row) for row in connection.execute(tombstones, asked))
                 rows += [(ChangePosition(t.change_sequence, t.kind, t.id_hash), t) for t in graves]
             return horizon, sorted(rows, key=lambda row: astuple(row[0]))
 
@@ -145,29 +152,11 @@ class PostgresCatalog:
 
     def list_item_stats(self, use_case: str, *, after: ChangePosition, limit: int) -> ChangePage[ItemStats]:
         """List by change sequence, item id."""
-        position = (ItemStatsRow.change_sequence, ItemStatsRow.item_id)
-        statement = (
-            select(
-                ItemStatsRow.use_case,
-                ItemStatsRow.item_id,
-                ItemStatsRow.views,
-                ItemStatsRow.interactions,
-                ItemStatsRow.decayed_weight,
-                ItemStatsRow.decay_time,
-                ItemStatsRow.change_sequence,
-            )
-            .where(
-                ItemStatsRow.use_case == use_case,
-                tuple_(*position) > tuple_(literal(after.sequence), literal(after.id)),
-                ItemStatsRow.change_sequence < _horizon(),
-            )
-            .order_by(*position)
-            .limit(limit + 1)
-        )
+        asked = {"use_case": use_case, "sequence": after.sequence, "item_id": after.id, "rows": limit + 1}
 
         def work(connection: Connection) -> tuple[int, list[tuple[Any, ...]]]:
             horizon = _horizon_before(connection)
-            return horizon, [tuple(row) for row in connection.execute(statement)]
+            return horizon, [tuple(row) for row in connection.execute(_stats_listing(), asked)]
 
         horizon, rows = self._database.run(work)
         page, more = cut_page([ItemStats(*row) for row in rows], limit)
@@ -191,22 +180,47 @@ class PostgresCatalog:
         return Deactivated(row[0], tuple(unknown))
 
 
-def _listing(
-    columns: Sequence[Any], name: Any, kinds: Sequence[str], after: ChangePosition, limit: int
-) -> Select[Any]:
-    """Select a page, and one row more, of entities or tombstones."""
-    table = name.class_
+@cache
+def _listing(table: type[EntityRow | TombstoneRow], *, of_kinds: bool, active: bool = False) -> Select[Any]:
+    """Select a page, and one row more, of entities or tombstones; made once, for it is asked every second."""
+    columns, name = (
+        (ENTITY_COLUMNS, EntityRow.id) if table is EntityRow else (TOMBSTONE_COLUMNS, TombstoneRow.id_hash)
+    )
     position = (table.change_sequence, table.kind, name)
+    after = tuple_(bindparam("sequence"), bindparam("kind"), bindparam("name"))
     statement = (
         select(*columns)
+        .where(tuple_(*position) > after, table.change_sequence < _horizon())
+        .order_by(*position)
+        .limit(bindparam("rows"))
+    )
+    if active:
+        statement = statement.where(EntityRow.active)
+    return statement.where(table.kind.in_(bindparam("kinds", expanding=True))) if of_kinds else statement
+
+
+@cache
+def _stats_listing() -> Select[*tuple[Any, ...]]:
+    """Select a page, and one row more, of item counts; made once, as `_listing` is."""
+    position = (ItemStatsRow.change_sequence, ItemStatsRow.item_id)
+    return (
+        select(
+            ItemStatsRow.use_case,
+            ItemStatsRow.item_id,
+            ItemStatsRow.views,
+            ItemStatsRow.interactions,
+            ItemStatsRow.decayed_weight,
+            ItemStatsRow.decay_time,
+            ItemStatsRow.change_sequence,
+        )
         .where(
-            tuple_(*position) > tuple_(literal(after.sequence), literal(after.kind), literal(after.id)),
-            table.change_sequence < _horizon(),
+            ItemStatsRow.use_case == bindparam("use_case"),
+            tuple_(*position) > tuple_(bindparam("sequence"), bindparam("item_id")),
+            ItemStatsRow.change_sequence < _horizon(),
         )
         .order_by(*position)
-        .limit(limit + 1)
+        .limit(bindparam("rows"))
     )
-    return statement.where(table.kind.in_(kinds)) if kinds else statement
 
 
 def _horizon() -> ColumnElement[int]:
