@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 CLIENTS = (1, 4, 16)
 MEMORY_CLIENTS = 4
 SERVICES = ("feedback_svc", "candidate_svc", "ranking_svc")
-WARM_UP = 1000
+WARM_UP = 2000
+"""Lists before the first that counts: every subject's once, so that no round meets a cold start."""
 PAGE_BYTES = 8192
 
 console = Console()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.processes
 
 SECONDS = 1.0
 RATE = 15.0
+MOST_HEAPS = 3
+"""A process shares two among its threads; one it may have had before. Left alone it has a dozen."""
 IN_A_HURRY = 1.0
 
 
@@ -53,3 +57,11 @@ def test_callers_in_a_hurry_are_answered_while_a_service_hangs(world: World, ser
         with hung(getattr(world, service).pid):
             for _ in range(3):
                 assert clients.ranking.Recommend(request, timeout=IN_A_HURRY).degraded
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="heaps are told by /proc")
+@pytest.mark.parametrize("service", ["candidate", "feedback", "ranking"])
+def test_threads_share_heaps_in_every_service(world: World, service: str) -> None:
+    maps = Path(f"/proc/{getattr(world, service).pid}/maps").read_text(encoding="utf-8").splitlines()
+    starts = [int(line.split("-")[0], 16) for line in maps if " rw-p 00000000 00:00 0" in line]
+    assert sum(start % 2**26 == 0 for start in starts) <= MOST_HEAPS
