@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from candidate_svc.counts import ItemCounts
-    from candidate_svc.rows import RowMap
+    from candidate_svc.row_map import RowMap
     from matchloop.retrieval.popular import PopularModel
 
 

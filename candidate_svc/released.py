@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_svc.popularity import PopularPart
-from candidate_svc.rows import RowMap
+from candidate_svc.row_map import RowMap
 from matchloop.entities import Entity, EntityId, EntityKey, Kind
 from matchloop.errors import MatchloopError
 from matchloop.features import EntityEncoder

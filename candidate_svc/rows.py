@@ -9,7 +9,6 @@ asked for: a million items take some hundred megabytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
 from typing import TYPE_CHECKING, Any, cast
@@ -26,8 +25,8 @@ from candidate_svc.packed import (
     split_ids,
     split_texts,
 )
+from candidate_svc.unpacked import UnpackedValues
 from matchloop.entities import Entity, EntityId, EntityKey, Kind, Numeric, discrete_values
-from matchloop.rerank.values import value_shares
 from matchloop.retrieval.scored import row_by_id
 from matchloop.usecase import FeatureType
 
@@ -41,19 +40,7 @@ if TYPE_CHECKING:
 NOBODY = EntityId("")
 """Id of a row whose item was erased; no item has it."""
 
-MOST_UNPACKED = 30_000
-"""Items whose values are kept unpacked; between this many and twice as many when all are asked for."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unpacked:
-    """What was worked out of an item as it was when its bytes were these."""
-
-    packed: bytes
-    discrete: Mapping[str, tuple[str, ...]]
-    shares: ValueShares
 
 
 class ItemRows:
@@ -75,7 +62,7 @@ class ItemRows:
         self._ids: list[EntityId] = []
         self._packer = FeaturePacker()
         self._packed: list[bytes] = []  # a state of an item is a bytes object of its own
-        self._unpacked: tuple[dict[int, _Unpacked], dict[int, _Unpacked]] = ({}, {})  # young and old
+        self._unpacked = UnpackedValues()
         self._active = Column(np.bool_, fill=False)
         self._create_time = Column(np.float64, fill=np.nan)
         self._update_time = Column(np.float64, fill=np.nan)
@@ -140,29 +127,15 @@ class ItemRows:
 
     def discrete(self, row: int) -> Mapping[str, tuple[str, ...]]:
         """Return the categorical and multi values of a row by feature name."""
-        return self._of(row).discrete
+        return self._unpacked.of(row, self._packed[row], self._packer).discrete
 
     def shares(self, row: int) -> ValueShares:
         """Return the values of `discrete` as ranking features weigh them."""
-        return self._of(row).shares
+        return self._unpacked.of(row, self._packed[row], self._packer).shares
 
     def came(self, rows: NDArray[np.int64], count: int) -> list[datetime | None]:
         """Return when the items of these rows under `count` came to be; None where unknown."""
         return [_time(seconds) for seconds in self._create_time.upto(count)[rows].tolist()]
-
-    def _of(self, row: int) -> _Unpacked:
-        young, old = self._unpacked
-        packed = self._packed[row]
-        found = young.get(row)
-        if found is None or found.packed is not packed:
-            found = old.get(row)
-            if found is None or found.packed is not packed:
-                discrete = self._packer.discrete(packed)
-                found = _Unpacked(packed, discrete, value_shares(discrete))
-            if len(young) >= MOST_UNPACKED:
-                young, _ = self._unpacked = ({}, young)
-            young[row] = found
-        return found
 
     def find(self, item_id: str) -> Entity | None:
         """Return the item with that id as it is now, inactive ones too; None when unknown."""
@@ -265,8 +238,7 @@ class ItemRows:
         row = self._row_of.pop(item_id)
         self._ids[row] = NOBODY
         self._packed[row] = NO_FEATURES
-        for generation in self._unpacked:
-            generation.pop(row, None)
+        self._unpacked.forget(row)
         return row
 
     def _put(self, row: int, entity: Entity, packed: bytes) -> None:
@@ -335,32 +307,6 @@ class ItemRows:
             "sequence": self._sequence,
         }
         return own | {f"number/{name}": column for name, column in self._numbers.items()}
-
-
-class RowMap:
-    """Where the items of another list stand in an `ItemRows`; follows it as rows come.
-
-    Parameters
-    ----------
-    ids
-        Of the other list, in its order.
-    """
-
-    def __init__(self, ids: Sequence[EntityId], rows: ItemRows) -> None:
-        self._ids = ids
-        self._rows = rows
-        self._known: tuple[int, NDArray[np.int64]] = (0, np.full(len(ids), -1, dtype=np.int64))
-
-    def rows(self, count: int) -> NDArray[np.int64]:
-        """Return each item's row, (len(ids),); −1 for one that has none under `count`."""
-        seen, places = self._known
-        if seen < count:
-            seen, places = self._rows.count, places.copy()
-            missing = np.flatnonzero(places < 0).tolist()
-            found = (self._rows.row(self._ids[at]) for at in missing)
-            places[missing] = [-1 if row is None else row for row in found]
-            self._known = (seen, places)
-        return places if seen == count else np.where(places < count, places, -1)
 
 
 def _seconds(moment: datetime | None) -> float:

@@ -28,7 +28,8 @@ def settle() -> None:
 
     A program and its catalogue are millions of objects that stay as long as the process. Looking at them
     again and again takes longer than to answer; and since the collector looks at everything only once a
-    quarter as much has been added, garbage waits for it. What goes is freed as ever.
+    quarter as much has been added, garbage waits for it. What goes is freed as ever, but for what then holds
+    itself in a circle: once is enough, and a release must hold no circles.
     """
     gc.collect()
     gc.freeze()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from candidate_svc.domain import Equals, FeatureFilter, OneOf, Within
 from candidate_svc.filters import fitting
-from candidate_svc.rows import ItemRows, RowMap
+from candidate_svc.row_map import RowMap
+from candidate_svc.rows import ItemRows
 from matchloop.entities import (
     Categorical,
     Entity,
