@@ -9,7 +9,8 @@ stored before it is answered.
 Closed loop: 1, 4 and 16 clients, each asking again when it is answered; the real servers and the no-op take
 turns, round by round. Open loop: requests at half of what the closed loop came to, sent by the clock; a
 request's time counts from when it should have been sent. Then `--requests` more, to see whether memory grows;
-what is compared is what is no file's and nobody else's, after a tenth of them and after all.
+what is compared is what is no file's and nobody else's, after a tenth of them and after all. Calls that do
+more and more of a list's work say where its time goes.
 
 `--processes 2` adds the same with two processes of each service, calls going round: 16 clients, beside one
 process of each, with processor seconds. A full run takes about 25 minutes; `--requests 5000` about 4, the
@@ -37,6 +38,7 @@ from rich.table import Table
 
 from benchmarks.process_usage import memory_mb, own_memory_mb, processor_seconds
 from benchmarks.recommend_load import Load, Run
+from benchmarks.recommend_stages import stages_ms
 from benchmarks.recommend_world import prepare, requests, serving
 from benchmarks.report import Better, Out, Target, about, targets_table, write_report
 
@@ -219,6 +221,7 @@ def main(
                 for each in (closed["recommend"],)
             ]
             opened = open_rounds(served, median(rates) / 2, rounds, 2 * seconds, progress)
+            stages = stages_ms(served, requests(np.random.default_rng(5)), 2 * rounds, progress)
             durable = durable_write_ms(at)
             memory = memory_over(served, requests_, progress)
             shares = memory_mb(served.pids)
@@ -235,6 +238,7 @@ def main(
     figures = {
         "items": items,
         "loads": loads,
+        "stages_ms": stages,
         "durable_write_ms": durable,
         "memory_mb": shares,
         "own_memory_mb_by_tenth": {name: memory[name] for name in memory},
@@ -242,6 +246,7 @@ def main(
     }
     write_report(out, told, figures, targets)
     console.print(loads_table(loads))
+    console.print(f"ms of a call that does so much of a list's work: {stages}")
     console.print(f"memory, 10^6 bytes: {shares}; a page is on the disk after {durable} ms")
     console.print(targets_table(f"recommend, {items:,} items", targets))
 

@@ -47,9 +47,11 @@ AGE_DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What runs: gRPC targets of ranking_svc and of the empty server, process ids by name."""
+    """What runs: gRPC targets of the services and of the empty server, process ids by name."""
 
     ranking: str
+    candidate: str
+    feedback: str
     noop: str
     pids: Pids
 
@@ -164,7 +166,7 @@ def serving(folder: Path, registry: str, processes: int = 1) -> Iterator[Serving
         candidate = start("candidate_svc", following, "CACHE_FOLDER")
         ranking = start("ranking_svc", {**following, "CANDIDATE_ADDRESS": candidate}, "STATE_FOLDER")
         _wait_for_release(ranking, processes)
-        yield Serving(ranking, noop, pids)
+        yield Serving(ranking, candidate, feedback, noop, pids)
 
 
 def _start(

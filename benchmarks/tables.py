@@ -2,7 +2,7 @@
 
 A table stands between two comments of its page, and is nobody's to edit: results of full runs are all it is
 made of. The README has the targets that `SAID` has words for (``speed``); docs/benchmarks.md has all of them
-(``all``), and what ran (``runs``).
+(``all``), what ran (``runs``), and where a list's time goes (``stages``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
-BLOCK = re.compile(r"(<!-- results: (?P<which>speed|all|runs) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- results: (?P<which>speed|all|runs|stages) -->\n).*?(<!-- end of results -->)", re.DOTALL
+)
 PAGES = ("README.md", "docs/benchmarks.md")
 SAID = {
     "p50_vs_noop": "`Recommend`, one client, over an empty call",
@@ -57,6 +59,15 @@ SAID = {
     "processor_share_0.01_vs_off": "the same with one in a hundred",
 }
 """What targets of speed measure, in words."""
+
+STAGES = {
+    "empty": "nothing",
+    "state": "the subject's state, by feedback_svc",
+    "candidates": "that, and candidates, by candidate_svc",
+    "list": "that, and their order, by ranking_svc: a preview",
+    "stored": "that, and the session stored: a list",
+}
+"""What calls of `benchmarks.recommend` do, one more than the other, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,8 @@ def page_with(page: str, text: str, found: Sequence[Result]) -> str:
     def table(block: re.Match[str]) -> str:
         if block["which"] == "runs":
             return f"{block[1]}\n{runs_table(found, to_results)}\n{block[3]}"
+        if block["which"] == "stages":
+            return f"{block[1]}\n{stages_table(found)}\n{block[3]}"
         chosen = [
             (each, target)
             for each in found
@@ -123,6 +136,18 @@ def runs_table(found: Sequence[Result], to_results: str) -> str:
             plot = f"[plot]({to_results}/{each.name}.svg)"
             told = (f"{whole['seconds'] / 60:.1f} min", str(whole["commit"]), plot)
         lines.append(f"| `{each.name}` | {each.asks} | {' | '.join(told)} |")
+    return "\n".join([*lines, ""])
+
+
+def stages_table(found: Sequence[Result]) -> str:
+    """Return what calls take that do more and more of a list's work, as a Markdown table."""
+    whole = next((each.whole for each in found if each.benchmark.name == "recommend"), None)
+    taken = whole["figures"].get("stages_ms") if whole else None
+    if not taken:
+        return "Nothing is measured yet: `make bench FULL=1 ONLY=recommend`.\n"
+    lines = ["| one call for | ms | over an empty one |", "|---|---|---|"]
+    for name, said in STAGES.items():
+        lines.append(f"| {said} | {_number(taken[name])} | {_number(taken[name] / taken['empty'])} |")
     return "\n".join([*lines, ""])
 
 

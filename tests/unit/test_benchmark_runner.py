@@ -188,3 +188,14 @@ def test_a_benchmark_without_a_plot_of_its_own_shows_targets_over_bounds(tmp_pat
     assert "speed, at most 1" in drawn
     draw(chart, tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_text() == drawn
+
+
+def test_where_a_lists_time_goes_is_told_over_an_empty_call(tmp_path: Path) -> None:
+    page = "<!-- results: stages -->\nold\n<!-- end of results -->\n"
+    assert "Nothing is measured yet" in page_with("docs/benchmarks.md", page, [])
+    taken = {"empty": 0.4, "state": 0.8, "candidates": 4.0, "list": 6.0, "stored": 8.2}
+    whole = {**result("recommend"), "figures": {"stages_ms": taken}}
+    (tmp_path / "recommend.json").write_text(json.dumps(whole))
+    told = page_with("docs/benchmarks.md", page, results(tmp_path))
+    assert "| the subject's state, by feedback_svc | 0.8 | 2 |" in told
+    assert "| that, and the session stored: a list | 8.2 | 20.5 |" in told
