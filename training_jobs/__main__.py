@@ -23,6 +23,7 @@ from training_jobs.commands.releases import rollback
 from training_jobs.commands.retrain import retrain
 from training_jobs.commands.steps import end, step, with_options
 from training_jobs.dataset_tables import dataset_tables
+from training_jobs.ending import end_at_once
 from training_jobs.evaluate.report import evaluation_tables
 from training_jobs.gates import gate_table
 from training_jobs.retrain import Retraining
@@ -123,8 +124,12 @@ app.command("rollback")(rollback)
 app.add_typer(releases, name="releases")
 
 
+def _together() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def _run() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not _together():
         app()
         return
     from training_jobs.recipes.processes import joined
@@ -151,4 +156,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if _together():
+        end_at_once(main)
     main()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from training_jobs.config import Loss, TwoTowerConfig
 from training_jobs.datasets import PairDataset
 from training_jobs.datasets.manifest import manifest_of
+from training_jobs.ending import end_at_once
 from training_jobs.recipes.checkpoint import Checkpoints
 from training_jobs.recipes.processes import joined
 from training_jobs.recipes.two_tower import TwoTowerResult, follow_leader, train_two_tower
@@ -133,4 +134,4 @@ def write(found: TwoTowerResult, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    end_at_once(lambda: main(*sys.argv[1:]))
