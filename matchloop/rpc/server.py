@@ -282,7 +282,8 @@ class Server:
         # The C-level handler writes here whatever Python waits for: no signal falls between two instructions.
         signal.set_wakeup_fd(self._stop_writer.fileno(), warn_on_full_buffer=False)
         self.start()
-        heap.settle()
+        if self._is_ready():  # a service that still loads settles when it has
+            heap.settle()
         ready = {
             "event": "ready",
             "address": self.address,
